@@ -11,11 +11,23 @@ from typing import Any
 
 
 class MinicompError(Exception):
-    """The base of all errors raised by minicomp. `location` is a `file:line` or None."""
+    """The base of all errors raised by minicomp.
 
-    def __init__(self, message: str, location: Any = None):
-        self.location = location
-        super().__init__(f"{message} (at {location})" if location is not None else message)
+    `location` is the `ir.Location` of the user's line where one is known, else None; `what` names
+    the op or call. Both come first in the message: `matmul at model.py:12: inner sizes differ`.
+    """
+
+    def __init__(self, message: str, *, what: str | None = None, location: Any = None):
+        self.message, self.what, self.location = message, what, location
+        where = f"at {location}" if location is not None else ""
+        prefix = " ".join(part for part in (what, where) if part)
+        super().__init__(f"{prefix}: {message}" if prefix else message)
+
+    def placed(self, what: str, location: Any) -> MinicompError:
+        """The same error, said to be about `what` at `location` unless it already says so."""
+        if self.what is not None or self.location is not None:
+            return self
+        return type(self)(self.message, what=what, location=location)
 
 
 class ShapeError(MinicompError, ValueError):

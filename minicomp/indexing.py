@@ -1,4 +1,4 @@
-"""Symbolic index arithmetic: where in a buffer an element lies, as a function of the loop variables.
+"""Symbolic index arithmetic: where in a buffer an element lies, in terms of the loop variables.
 
 In: shapes and loop variables. Out: `Index` values such as `o0*1000 + i0`, from which the back
 ends read everything they need to know about an access: the coefficient of the vector loop is 1

@@ -1,0 +1,191 @@
+"""The op table: one row per op of the tensor IR.
+
+A row has the op's name, kind, arity, attributes, type rule (shapes and dtypes in, type out) and
+NumPy meaning. The verifier, parser, interpreter and code generators all read this table; adding
+an op touches it, one method per back end (or one for all, in `codegen.math`), and a test.
+
+>>> OPS["sum"].infer([TensorType((8, 16), "float32")], {"axes": (1,), "keepdims": False})
+TensorType(shape=(8,), dtype='float32', device='cpu')
+>>> OPS["sum"].compute(np.ones((2, 3)), axes=(1,), keepdims=False)
+array([3., 3.])
+
+Kinds decide how fusion treats an op: "leaf" has no operands, "pointwise" works element by
+element, "movement" only renames indices, "assembly" puts parts into a larger tensor, "gather"
+picks by data, "reduction" folds axes, "scan" folds along one axis and keeps it, "matmul" is a
+call site of selection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minicomp import meaning, type_rules
+from minicomp.errors import GraphError, MinicompError
+from minicomp.ir import FLOATS, INTEGERS, Location, TensorType, Value
+
+Types = Sequence[TensorType]
+Attributes = Mapping[str, Any]
+NUMERIC = INTEGERS + FLOATS
+ANY = ("bool", *NUMERIC)
+
+
+@dataclass(frozen=True)
+class Op:
+    """One row: see the module's docstring. `arity` is None where any number of operands fits."""
+
+    name: str
+    kind: str
+    arity: int | None
+    attributes: tuple[str, ...]
+    infer: Callable[[Types, Attributes], TensorType]
+    compute: Callable[..., np.ndarray]
+
+
+OPS: dict[str, Op] = {}
+
+
+def _row(
+    name: str,
+    kind: str,
+    arity: int | None,
+    infer: Callable[[Types, Attributes], TensorType],
+    compute: Callable[..., Any],
+    attributes: str = "",
+) -> None:
+    OPS[name] = Op(name, kind, arity, tuple(attributes.split()), infer, compute)
+
+
+# --- leaves ---
+_row("input", "leaf", 0, type_rules.declared, meaning.unbound, "name type")
+_row("parameter", "leaf", 0, type_rules.declared, meaning.unbound, "name type")
+_row("constant", "leaf", 0, type_rules.constant, meaning.constant, "value device")
+_row("full", "leaf", 0, type_rules.full, meaning.full, "shape value dtype device")
+_row("iota", "leaf", 0, type_rules.iota, meaning.iota, "shape axis dtype device")
+
+# --- pointwise, one operand ---
+for _name, _dtypes, _meaning in [
+    ("neg", NUMERIC, np.negative),
+    ("abs", NUMERIC, np.abs),
+    ("sign", NUMERIC, np.sign),
+    ("exp", FLOATS, np.exp),
+    ("expm1", FLOATS, np.expm1),
+    ("log", FLOATS, np.log),
+    ("log1p", FLOATS, np.log1p),
+    ("sqrt", FLOATS, np.sqrt),
+    ("rsqrt", FLOATS, meaning.rsqrt),
+    ("sin", FLOATS, np.sin),
+    ("cos", FLOATS, np.cos),
+    ("tanh", FLOATS, np.tanh),
+    ("erf", FLOATS, meaning.erf),
+    ("sigmoid", FLOATS, meaning.sigmoid),
+    ("floor", FLOATS, np.floor),
+    ("ceil", FLOATS, np.ceil),
+    ("trunc", FLOATS, np.trunc),
+    ("round", FLOATS, np.rint),
+    ("logical_not", ("bool",), np.logical_not),
+]:
+    _row(_name, "pointwise", 1, type_rules.pointwise(_dtypes), meaning.in_float32(_meaning))
+_row("cast", "pointwise", 1, type_rules.cast, meaning.cast, "dtype")
+
+# --- pointwise, two operands of one shape and dtype ---
+for _name, _dtypes, _meaning in [
+    ("add", NUMERIC, np.add),
+    ("sub", NUMERIC, np.subtract),
+    ("mul", NUMERIC, np.multiply),
+    ("div", FLOATS, np.divide),
+    ("floor_divide", NUMERIC, np.floor_divide),
+    ("mod", NUMERIC, np.remainder),
+    ("pow", FLOATS, np.power),
+    ("minimum", NUMERIC, np.minimum),
+    ("maximum", NUMERIC, np.maximum),
+    ("logical_and", ("bool",), np.logical_and),
+    ("logical_or", ("bool",), np.logical_or),
+    ("logical_xor", ("bool",), np.logical_xor),
+    ("bit_and", INTEGERS, np.bitwise_and),
+    ("bit_or", INTEGERS, np.bitwise_or),
+    ("bit_xor", INTEGERS, np.bitwise_xor),
+]:
+    _row(_name, "pointwise", 2, type_rules.pointwise(_dtypes), meaning.in_float32(_meaning))
+for _name, _meaning in [
+    ("lt", np.less),
+    ("le", np.less_equal),
+    ("gt", np.greater),
+    ("ge", np.greater_equal),
+    ("eq", np.equal),
+    ("ne", np.not_equal),
+]:
+    _row(_name, "pointwise", 2, type_rules.comparison(ANY), _meaning)
+_row("where", "pointwise", 3, type_rules.where, np.where)
+
+# --- reductions over `axes` (sorted, non-negative) ---
+for _name, _rule, _meaning in [
+    ("sum", type_rules.reduction(NUMERIC, widen=True), np.sum),
+    ("prod", type_rules.reduction(NUMERIC, widen=True), np.prod),
+    ("mean", type_rules.reduction(FLOATS), np.mean),
+    ("max", type_rules.reduction(NUMERIC, nonempty=True), np.max),
+    ("min", type_rules.reduction(NUMERIC, nonempty=True), np.min),
+    ("any", type_rules.reduction(("bool",)), np.any),
+    ("all", type_rules.reduction(("bool",)), np.all),
+]:
+    _row(_name, "reduction", 1, _rule, meaning.reduction(_meaning), "axes keepdims")
+for _name, _meaning in [("argmax", np.argmax), ("argmin", np.argmin)]:
+    _row(_name, "reduction", 1, type_rules.arg_reduction, meaning.arg_reduction(_meaning),
+         "axes keepdims")  # fmt: skip
+_row("cumsum", "scan", 1, type_rules.cumsum, meaning.cumsum, "axis")
+
+# --- movement: indices only ---
+_row("reshape", "movement", 1, type_rules.reshape, meaning.reshape, "shape")
+_row("transpose", "movement", 1, type_rules.transpose, meaning.transpose, "permutation")
+_row("broadcast", "movement", 1, type_rules.broadcast, meaning.broadcast, "shape")
+_row("slice", "movement", 1, type_rules.slice_, meaning.slice_, "starts sizes steps")
+_row("windows", "movement", 1, type_rules.windows, meaning.windows, "axes sizes strides dilations")
+
+# --- assembly and gathers ---
+_row("pad", "assembly", 1, type_rules.pad, meaning.pad, "low high value")
+_row("concatenate", "assembly", None, type_rules.concatenate, meaning.concatenate, "axis")
+_row("take", "gather", 2, type_rules.take, meaning.take, "axis")
+_row("take_along_axis", "gather", 2, type_rules.take_along_axis, meaning.take_along_axis, "axis")
+
+_row("matmul", "matmul", 2, type_rules.matmul, meaning.matmul)
+
+
+def kind(value: Value) -> str:
+    """The kind of a value's op."""
+    return OPS[value.op].kind
+
+
+def infer_type(op: str, operands: Sequence[Value], attributes: Attributes) -> TensorType:
+    """The type that the table gives `op` on these operands; GraphError, ShapeError, DTypeError,
+    DeviceError or AttributeValueError where it has none."""
+    row = OPS.get(op)
+    if row is None:
+        raise GraphError(f"there is no op {op!r}; the table has {', '.join(sorted(OPS))}")
+    if row.arity is not None and len(operands) != row.arity:
+        raise GraphError(f"{op} takes {row.arity} operands, got {len(operands)}")
+    unknown = set(attributes) - set(row.attributes)
+    missing = set(row.attributes) - set(attributes) - {"device"}
+    if unknown or missing:
+        raise GraphError(
+            f"{op} has the attributes {', '.join(row.attributes) or 'none'}; "
+            f"got {', '.join(attributes) or 'none'}"
+        )
+    return row.infer([operand.type for operand in operands], attributes)
+
+
+def make(
+    op: str,
+    operands: Sequence[Value] = (),
+    attributes: Attributes | None = None,
+    location: Location | None = None,
+) -> Value:
+    """A value of `op`, its type inferred. Errors name the op and the user's line."""
+    attributes = dict(attributes or {})
+    try:
+        inferred = infer_type(op, operands, attributes)
+    except MinicompError as error:
+        raise error.placed(op, location) from None
+    return Value(op, tuple(operands), attributes, inferred, location)
