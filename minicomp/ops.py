@@ -89,6 +89,7 @@ for _name, _dtypes, _meaning in [
     ("logical_not", ("bool",), np.logical_not),
 ]:
     _row(_name, "pointwise", 1, type_rules.pointwise(_dtypes), meaning.in_float32(_meaning))
+_row("copy", "pointwise", 1, type_rules.pointwise(ANY), np.array)
 _row("cast", "pointwise", 1, type_rules.cast, meaning.cast, "dtype")
 
 # --- pointwise, two operands of one shape and dtype ---

@@ -1,0 +1,68 @@
+"""Mark what must exist in memory: insert `copy` where a value is needed as rows of numbers.
+
+In: an optimised graph. Out: the same graph in which every value that something reads from memory
+in row-major order is a `copy` or computed anyway. Movement ops (reshape, slice, windows ...) are
+only index arithmetic, which a kernel does on the fly; but a graph's output, a part of a
+concatenation and an operand of a matmul are places where somebody else reads.
+
+    %0 = transpose(%x) {permutation=[1,0]} : f32[16,8]        %0 = transpose(%x) ...
+    return %0                                           ->    %1 = copy(%0) : f32[16,8]
+                                                              return %1
+
+A matmul's operand needs no copy where the movement ops leave it a strided view of a buffer: a
+transposed or sliced weight is read in place.
+"""
+
+from __future__ import annotations
+
+from minicomp.indexing import Index, LoopVariable
+from minicomp.ir import Graph, Value
+from minicomp.lowering import movement_index
+from minicomp.ops import kind, make
+
+#: Kinds whose values are memory: arrays from outside, and what is assembled from parts.
+BUFFER_OPS = ("input", "parameter", "constant", "pad", "concatenate")
+
+
+def materialize(graph: Graph) -> Graph:
+    """`graph` with copies inserted; see the module's docstring."""
+    renamed: dict[Value, Value] = {}
+    placed: list[Value] = []
+
+    def copied(value: Value) -> Value:
+        copy = make("copy", [value], {}, value.location)
+        placed.append(copy)
+        return copy
+
+    for value in graph.values:
+        operands = tuple(renamed[operand] for operand in value.operands)
+        if kind(value) == "assembly":
+            operands = tuple(copied(operand) for operand in operands)
+        elif value.op == "matmul":
+            operands = tuple(o if is_strided_view(o) else copied(o) for o in operands)
+        if operands != value.operands:
+            current = Value(value.op, operands, value.attributes, value.type, value.location)
+        else:
+            current = value
+        renamed[value] = current
+        placed.append(current)
+    outputs: list[Value] = []
+    for value in graph.outputs:
+        output = renamed[value]
+        # Outputs are arrays of their own: never a view of an input, nor one another.
+        fresh = kind(output) in ("movement", "leaf") or output in outputs
+        outputs.append(copied(output) if fresh else output)
+    return Graph(graph.name, tuple(placed), tuple(outputs), graph.bindings, graph.output_tree)
+
+
+def is_strided_view(value: Value) -> bool:
+    """Whether a value is a buffer seen with constant strides: through movement ops alone, to
+    something that is in memory, at an offset that is affine in the value's own indices."""
+    variables = [LoopVariable(f"d{axis}", extent) for axis, extent in enumerate(value.shape)]
+    index = tuple(Index.of(variable) for variable in variables)
+    while kind(value) == "movement":
+        index = movement_index(value, index)
+        (value,) = value.operands
+    if value.op in ("full", "iota"):
+        return False
+    return all(part.is_affine for part in index)
