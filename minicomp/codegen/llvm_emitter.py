@@ -19,11 +19,13 @@ from llvmlite import ir
 from minicomp.codegen.llvm_memory import Memory
 from minicomp.codegen.llvm_types import (
     REGISTER,
+    Literal,
     dtype_of,
     element_type,
     i32,
     lanes_of,
     literal,
+    poison,
     widen,
 )
 from minicomp.codegen.math import ElementaryFunctions
@@ -65,9 +67,9 @@ class LLVMEmitter(Memory, ElementaryFunctions):
         """x in every lane; a vector of that many lanes is returned as it is."""
         if lanes_of(x) == lanes:
             return x
-        if isinstance(x, ir.FormattedConstant):
-            return ir.FormattedConstant(widen(x.type, lanes), f"splat ({x.type} {x.constant})")
-        undefined = ir.Constant(widen(x.type, lanes), ir.Undefined)
+        if isinstance(x, Literal):
+            return x.splat(lanes)
+        undefined = poison(widen(x.type, lanes))
         first = self.builder.insert_element(undefined, x, ir.Constant(i32, 0))
         zeros = ir.Constant(ir.VectorType(i32, lanes), None)
         return self.builder.shuffle_vector(first, undefined, zeros, name="splat")
@@ -152,12 +154,12 @@ class LLVMEmitter(Memory, ElementaryFunctions):
     def _extremum(
         self, a: ir.Value, b: ir.Value, order: str, float_name: str, int_name: str
     ) -> ir.Value:
-        if isinstance(a, ir.FormattedConstant):
+        if isinstance(a, Literal):
             a, b = b, a
         a, b_wide = self._together(a, b)
         if not self._is_float(a):
             return self._intrinsic(int_name, a, b_wide)
-        if isinstance(b, ir.FormattedConstant):
+        if isinstance(b, Literal):
             # Against a constant (never NaN here, or any result is NaN's) one unordered compare
             # keeps a NaN in `a`: a single max instruction, where llvm.maximum needs three.
             keep = self.builder.fcmp_unordered(order, a, b_wide)

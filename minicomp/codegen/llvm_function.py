@@ -32,7 +32,9 @@ class KernelFunction:
     def entry_alloca(self, kind: ir.Type, name: str) -> ir.Value:
         """A stack slot in the entry block, where LLVM's passes can turn it into a register."""
         with self.builder.goto_entry_block():
-            return self.builder.alloca(kind, name=name)
+            slot = self.builder.alloca(kind, name=name)
+        slot.type = pointer  # llvmlite still types it by its pointee, which LLVM no longer reads
+        return slot
 
 
 def symbol(name: str) -> str:
@@ -55,15 +57,12 @@ def kernel_function(
     module = ir.Module(name=name)
     module.triple = getattr(target, "triple", "")
     names = [symbol(argument.name) for argument in arguments] + list(extra)
-    written = [argument.written for argument in arguments] + [True] * len(extra)
     body_type = ir.FunctionType(void, [*[pointer] * len(names), i64, i64])
     body = ir.Function(module, body_type, f"{name}_body")
     body.linkage = "internal"
-    for parameter, parameter_name, is_written in zip(body.args, names, written):
+    for parameter, parameter_name in zip(body.args, names):
         parameter.name = parameter_name
         parameter.add_attribute("noalias")
-        if not is_written:
-            parameter.add_attribute("readonly")
     begin, end = body.args[-2:]
     begin.name, end.name = "begin", "end"
     _unpacking_wrapper(module, name, body, names)
@@ -98,7 +97,8 @@ def counted_loop(
     """for name = start; name < stop; name += step. Yields the counter; tests before each round."""
     head = builder.append_basic_block(f"{name}.head")
     body = builder.append_basic_block(f"{name}.body")
-    done = builder.append_basic_block(f"{name}.done")
+    # Appended after the body, so that the text reads in the order of execution.
+    done = ir.Block(builder.function, name=f"{name}.done")
     before = builder.block
     builder.branch(head)
     builder.position_at_end(head)
@@ -110,4 +110,5 @@ def counted_loop(
     following = builder.add(counter, literal(i64, step), name=f"{name}.next", flags=["nsw"])
     counter.add_incoming(following, builder.block)
     builder.branch(head)
+    builder.function.blocks.append(done)
     builder.position_at_end(done)

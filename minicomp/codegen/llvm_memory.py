@@ -20,6 +20,7 @@ from minicomp.codegen.llvm_types import (
     lanes_of,
     literal,
     pointer,
+    poison,
     void,
     widen,
 )
@@ -150,7 +151,7 @@ class Memory:
 
     def _reversed(self, x: ir.Value) -> ir.Value:
         order = ir.Constant(ir.VectorType(i32, self.width), list(range(self.width))[::-1])
-        return self.builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), order)
+        return self.builder.shuffle_vector(x, poison(x.type), order)
 
     def _gather(self, buffer: int, index: Index) -> ir.Value:
         dtype = self.buffers[buffer][1]
@@ -160,7 +161,7 @@ class Memory:
         mask = literal(i1, True, self.width)
         return self._masked(
             "gather", kind, [addresses, literal(i32, ITEMSIZE[dtype]), mask,
-                             ir.Constant(kind, ir.Undefined)]
+                             poison(kind)]
         )  # fmt: skip
 
     def store(self, buffer: int, index: Index, value: ir.Value) -> None:

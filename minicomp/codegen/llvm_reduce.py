@@ -15,7 +15,7 @@ from llvmlite import ir
 
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_function import KernelFunction
-from minicomp.codegen.llvm_types import REGISTER, i32, lanes_of, literal, widen
+from minicomp.codegen.llvm_types import REGISTER, i32, lanes_of, literal, poison, widen
 from minicomp.indexing import Index
 from minicomp.kernels import Reduction
 
@@ -209,4 +209,4 @@ class Accumulators:
         if count == 1:
             return self.builder.extract_element(x, ir.Constant(i32, start))
         picks = ir.Constant(ir.VectorType(i32, count), list(range(start, start + count)))
-        return self.builder.shuffle_vector(x, ir.Constant(x.type, ir.Undefined), picks)
+        return self.builder.shuffle_vector(x, poison(x.type), picks)

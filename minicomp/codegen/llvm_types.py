@@ -40,15 +40,50 @@ def dtype_of(value: ir.Value) -> str:
     return _NAMES[str(element_type(value))]
 
 
-def literal(element: ir.Type, value: bool | int | float, lanes: int = 1) -> ir.Constant:
+class Literal(ir.Constant):
+    """A constant written as LLVM reads it: a scalar's text, or `splat (type text)`."""
+
+    def __init__(self, element: ir.Type, text: str, lanes: int = 1):
+        self.type = widen(element, lanes)
+        self.text = text if lanes == 1 else f"splat ({element} {text})"
+        self.element_text = text
+
+    def _to_string(self) -> str:
+        return f"{self.type} {self.text}"
+
+    def _get_reference(self) -> str:
+        return self.text
+
+    def splat(self, lanes: int) -> Literal:
+        """The same value in every lane of a vector."""
+        return Literal(self.type, self.element_text, lanes)
+
+
+def literal(element: ir.Type, value: bool | int | float, lanes: int = 1) -> Literal:
     """A constant of one lane, or splat over several."""
     if element in (f32, f64):
         text = _float_text(element, float(value))
     else:
         text = str(int(value)) if element != i1 else ("true" if value else "false")
-    if lanes == 1:
-        return ir.FormattedConstant(element, text)
-    return ir.FormattedConstant(widen(element, lanes), f"splat ({element} {text})")
+    return Literal(element, text, lanes)
+
+
+class Poison(ir.Constant):
+    """No particular value: what is not written yet of a vector under construction."""
+
+    def __init__(self, kind: ir.Type):
+        self.type = kind
+
+    def _to_string(self) -> str:
+        return f"{self.type} poison"
+
+    def _get_reference(self) -> str:
+        return "poison"
+
+
+def poison(kind: ir.Type) -> Poison:
+    """A `poison` of the given type."""
+    return Poison(kind)
 
 
 def _float_text(element: ir.Type, value: float) -> str:
