@@ -1,0 +1,221 @@
+"""How a LoopKernel is run on the CPU: its schedule, and which values a row keeps.
+
+In: a kernel and a target. Out: a `LoopSchedule`, and the kernel with `scratch` rows where
+computing a value once and keeping it for a later sweep is cheaper than computing it again.
+
+The vector axis is the one along which more accesses are contiguous. Softmax over the last axis is
+vectorised along its row; a sum over the first axis along the columns, each lane a row of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from minicomp.indexing import Index, index_variables, row_major_strides
+from minicomp.ir import ITEMSIZE
+from minicomp.kernels import (
+    Apply,
+    Argument,
+    Load,
+    LoopKernel,
+    LoopSchedule,
+    Reduced,
+    Reduction,
+    Scalar,
+    Store,
+    Sweep,
+)
+
+#: Rough cost of an op on one vector, in simple vector instructions. Only proportions matter: they
+#: decide what is kept rather than computed again, and from what size on threads pay.
+OP_COST = {
+    **dict.fromkeys(("exp", "expm1", "sigmoid", "tanh", "log", "log1p", "erf"), 20),
+    **dict.fromkeys(("sin", "cos"), 40),
+    "pow": 60,
+    **dict.fromkeys(("div", "sqrt", "rsqrt"), 8),
+    **dict.fromkeys(("mod", "floor_divide"), 16),
+}
+
+#: A row of at most this many bytes is kept on the stack. Threads have at least 512 kB of it.
+MOST_SCRATCH_BYTES = 64 * 1024
+
+#: A value at least this costly is kept for later sweeps: a store and a load are about two.
+WORTH_KEEPING = 8
+
+#: Handing work to another thread costs a few microseconds; a share should take several times
+#: that. In vector instructions, of which a core does a few per nanosecond.
+LEAST_SHARE = 60_000
+
+
+def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSchedule]:
+    """The kernel as it should be emitted, and its schedule."""
+    axis = vector_axis(kernel)
+    widest = max((ITEMSIZE[dtype] for dtype in _dtypes(kernel)), default=4)
+    lanes = max(target.vector_bits // 8 // max(widest, 4), 1)
+    folds = any(sweep.reductions for sweep in kernel.sweeps)
+    # Four accumulators cover the latency of an addition (4 cycles) at one addition per cycle.
+    schedule = LoopSchedule(axis, lanes, unroll=4 if folds else 1)
+    if axis == "inner":
+        kernel = keep_rows(kernel)
+    return kernel, replace(schedule, grain=_grain(kernel, schedule))
+
+
+def vector_axis(kernel: LoopKernel) -> str:
+    """ "inner" or "outer": where more of the accesses are contiguous."""
+    if not kernel.inner:
+        return "outer"
+    if not kernel.outer:
+        return "inner"
+    inner, outer = kernel.inner[-1], kernel.outer[-1]
+    score = 0
+    for index in _accesses(kernel):
+        score += (index.coefficient(inner) == 1) - (index.coefficient(outer) == 1)
+    if any(r.op == "cumsum" for sweep in kernel.sweeps for r in sweep.reductions):
+        # A scan along its own axis has one lane; rows side by side have as many as are gathered.
+        return "outer" if score <= 0 else "inner"
+    return "outer" if score < 0 else "inner"
+
+
+# --- rows that are kept -----------------------------------------------------------------------
+
+
+def keep_rows(kernel: LoopKernel) -> LoopKernel:
+    """The kernel with costly values that two sweeps need stored in a scratch row by the first.
+
+    sweep: r1 = sum exp(x - r0)              sweep: e = exp(x - r0); row[i] = e; r1 = sum e
+    sweep: out = exp(x - r0) / r1      ->    sweep: out = row[i] / r1
+    """
+    budget = MOST_SCRATCH_BYTES
+    position = Index()
+    strides = row_major_strides([variable.extent for variable in kernel.inner])
+    for variable, stride in zip(kernel.inner, strides, strict=True):
+        position = position + Index.of(variable) * stride
+    kept: list[_Kept] = []
+    for scalar, sweep in _shared_between_sweeps(kernel):
+        nbytes = kernel.row_size * ITEMSIZE[scalar.dtype]
+        if nbytes <= budget:
+            budget -= nbytes
+            number = len(kernel.arguments) + len(kept)
+            row = Argument(f"row{len(kept)}", scalar.dtype, kernel.row_size, written=True)
+            kept.append(_Kept(scalar, sweep, Load(scalar.dtype, number, position, row.name), row))
+    return _with_rows(kernel, kept) if kept else kernel
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """A scalar that sweep number `sweep` stores, and the load that replaces it afterwards."""
+
+    scalar: Scalar
+    sweep: int
+    load: Load
+    row: Argument
+
+
+def _shared_between_sweeps(kernel: LoopKernel) -> list[tuple[Scalar, int]]:
+    """The largest costly scalars computed per element in one sweep and again in a later one."""
+    first_sweep: dict[int, int] = {}
+    inside: set[int] = set()  # what a kept scalar contains is not needed again itself
+    found: list[tuple[Scalar, int]] = []
+    for number, sweep in enumerate(kernel.sweeps):
+        for scalar in _walk(_roots(sweep)):
+            earlier = first_sweep.setdefault(id(scalar), number)
+            if earlier < number and id(scalar) not in inside and _worth_keeping(scalar, kernel):
+                found.append((scalar, earlier))
+                inside.update(id(part) for part in _walk([scalar]))
+    return found
+
+
+def _worth_keeping(scalar: Scalar, kernel: LoopKernel) -> bool:
+    """Costly to compute, and different for every element of the row."""
+    if not isinstance(scalar, Apply) or _cost(scalar) < WORTH_KEEPING:
+        return False
+    inner = set(kernel.inner)
+    return any(inner & set(index_variables(index)) for index in scalar.indices())
+
+
+def _with_rows(kernel: LoopKernel, kept: Sequence[_Kept]) -> LoopKernel:
+    sweeps = []
+    for number, sweep in enumerate(kernel.sweeps):
+        replaced = {id(k.scalar): k.load for k in kept if k.sweep < number}
+        stores = [Store(k.load.buffer, k.load.index, k.scalar) for k in kept if k.sweep == number]
+        sweeps.append(_replaced(sweep, replaced, stores))
+    return replace(kernel, sweeps=tuple(sweeps), scratch=tuple(k.row for k in kept))
+
+
+def _replaced(sweep: Sweep, loads: dict[int, Load], extra: list[Store]) -> Sweep:
+    done: dict[int, Scalar] = dict(loads)
+
+    def visit(scalar: Scalar) -> Scalar:
+        if id(scalar) not in done:
+            new = scalar
+            if isinstance(scalar, Apply):
+                operands = tuple(visit(operand) for operand in scalar.operands)
+                if operands != scalar.operands:
+                    new = replace(scalar, operands=operands)
+            done[id(scalar)] = new
+        return done[id(scalar)]
+
+    return Sweep(
+        tuple(replace(r, scalar=visit(r.scalar)) for r in sweep.reductions),
+        tuple(replace(s, scalar=visit(s.scalar)) for s in (*extra, *sweep.stores)),
+    )
+
+
+# --- what a kernel costs ----------------------------------------------------------------------
+
+
+def _grain(kernel: LoopKernel, schedule: LoopSchedule) -> int:
+    """The least number of parallel units worth a thread of their own."""
+    from minicomp.codegen.llvm_loops import units
+
+    per_element = sum(_cost(root) + 2 for sweep in kernel.sweeps for root in _roots(sweep))
+    per_row = sum(_cost(store.scalar) + 2 for store in kernel.row_stores)
+    elements = per_element * kernel.row_size + per_row
+    work = max(kernel.rows, 1) * max(elements, 1) / schedule.vector_width
+    return max(int(LEAST_SHARE * units(kernel, schedule) / max(work, 1)), 1)
+
+
+def _cost(scalar: Scalar) -> int:
+    return sum(
+        OP_COST.get(part.op, 1) if isinstance(part, Apply) else isinstance(part, Load)
+        for part in _walk([scalar])
+    )
+
+
+# --- walking a kernel -------------------------------------------------------------------------
+
+
+def _roots(sweep: Sweep) -> list[Scalar]:
+    parts: list[Reduction | Store] = [*sweep.reductions, *sweep.stores]
+    return [part.scalar for part in parts]
+
+
+def _walk(roots: Sequence[Scalar]) -> Iterator[Scalar]:
+    """Every scalar below some roots, once, each before its operands."""
+    seen: set[int] = set()
+    stack = list(reversed(roots))
+    while stack:
+        scalar = stack.pop()
+        if id(scalar) not in seen:
+            seen.add(id(scalar))
+            yield scalar
+            stack.extend(reversed(scalar.operands_()))
+
+
+def _accesses(kernel: LoopKernel) -> Iterator[Index]:
+    """The index of every load and store, once per distinct expression."""
+    roots = [root for sweep in kernel.sweeps for root in _roots(sweep)]
+    roots += [store.scalar for store in kernel.row_stores]
+    yield from (scalar.index for scalar in _walk(roots) if isinstance(scalar, Load))
+    for sweep in kernel.sweeps:
+        yield from (store.index for store in sweep.stores)
+    yield from (store.index for store in kernel.row_stores)
+
+
+def _dtypes(kernel: LoopKernel) -> set[str]:
+    """The dtypes that are computed with. Positions and results of argmax may be wider."""
+    roots = [root for sweep in kernel.sweeps for root in _roots(sweep)]
+    roots += [store.scalar for store in kernel.row_stores]
+    return {scalar.dtype for scalar in _walk(roots) if not isinstance(scalar, Reduced)}
