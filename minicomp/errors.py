@@ -100,3 +100,7 @@ class SelectionWarning(UserWarning):
 
 class CudaError(MinicompError, RuntimeError):
     """CUDA is missing, or a CUDA call failed."""
+
+
+class InternalError(MinicompError, RuntimeError):
+    """minicomp generated code that cannot be compiled or linked: a bug of its own."""

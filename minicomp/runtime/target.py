@@ -1,0 +1,137 @@
+"""The CPU that code is generated for.
+
+In: a CPU's name, or nothing for the machine at hand. Out: a `Target`, which code generators ask
+for the width of a vector register and the compiler for everything LLVM wants to know.
+
+    host_target()                    -> Target(triple='x86_64-unknown-linux-gnu', cpu='znver4', ...)
+    Target.for_cpu("haswell")        -> the same generators at 256 bits: runs on any newer x86-64
+    Target.for_cpu("apple-m1")       -> 128 bits, for reading the assembly on another machine
+
+`MINICOMP_CPU=haswell` in the environment makes `host_target()` answer with an older CPU of the
+same architecture, so that its code can be run and timed on a newer one.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+
+import llvmlite.binding as llvm
+
+from minicomp.errors import OptionError
+
+# Bits of the widest vector register of CPUs that can be asked for by name. LLVM has no list to
+# look in and ends the process over a name that it does not know, so the names are kept here;
+# a `Target` made from its fields takes any other.
+X86_64_CPUS = {
+    "x86-64": 128,
+    "x86-64-v2": 128,
+    "x86-64-v3": 256,
+    "x86-64-v4": 512,
+    "sandybridge": 256,
+    "haswell": 256,
+    "broadwell": 256,
+    "skylake": 256,
+    "alderlake": 256,
+    "skylake-avx512": 512,
+    "cascadelake": 512,
+    "icelake-server": 512,
+    "sapphirerapids": 512,
+    "znver1": 256,
+    "znver2": 256,
+    "znver3": 256,
+    "znver4": 512,
+    "znver5": 512,
+}
+AARCH64_CPUS = {  # NEON; the scalable vectors of some of these are not used
+    "cortex-a53": 128,
+    "cortex-a72": 128,
+    "cortex-a76": 128,
+    "neoverse-n1": 128,
+    "neoverse-n2": 128,
+    "neoverse-v1": 128,
+    "neoverse-v2": 128,
+    "apple-m1": 128,
+    "apple-m2": 128,
+    "apple-m3": 128,
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What code is compiled for: LLVM's triple, CPU name and features, and a vector's bits."""
+
+    triple: str
+    cpu: str
+    features: str
+    vector_bits: int
+
+    @classmethod
+    def for_cpu(cls, cpu: str) -> Target:
+        """The target of a CPU by LLVM's name for it. OptionError if the name is not known.
+
+        The triple is this machine's where the architecture is the same, else Linux's.
+        """
+        for architecture, cpus in (("x86_64", X86_64_CPUS), ("aarch64", AARCH64_CPUS)):
+            if cpu in cpus:
+                return cls(_triple(architecture), cpu, "", cpus[cpu])
+        known = ", ".join([*X86_64_CPUS, *AARCH64_CPUS])
+        raise OptionError(f"unknown CPU {cpu!r}; wanted one of {known}")
+
+    @property
+    def architecture(self) -> str:
+        """`x86_64`, `aarch64`, or whatever else the triple begins with."""
+        first = self.triple.partition("-")[0]
+        return "aarch64" if first.startswith("arm64") else first
+
+
+def host_target() -> Target:
+    """The CPU of this machine, or the one named by MINICOMP_CPU.
+
+    OptionError where MINICOMP_CPU names one that this machine certainly cannot run.
+    """
+    return _host_target(os.environ.get("MINICOMP_CPU", ""))
+
+
+@lru_cache
+def _host_target(cpu: str) -> Target:
+    features = _host_features()
+    host = Target(
+        llvm.get_process_triple(),
+        llvm.get_host_cpu_name(),
+        ",".join(f"{'+' if has else '-'}{name}" for name, has in sorted(features.items())),
+        _vector_bits(features),
+    )
+    if not cpu:
+        return host
+    named = Target.for_cpu(cpu)
+    if named.architecture != host.architecture or named.vector_bits > host.vector_bits:
+        raise OptionError(
+            f"MINICOMP_CPU: {cpu} is {named.architecture} with {named.vector_bits}-bit vectors, "
+            f"this machine {host.architecture} with {host.vector_bits}-bit ones; "
+            "name an older CPU, or use Target.for_cpu() to read assembly alone"
+        )
+    return named
+
+
+def _host_features() -> dict[str, bool]:
+    try:
+        return dict(llvm.get_host_cpu_features())
+    except RuntimeError:
+        return {}  # LLVM cannot ask this kind of CPU; its name implies a base set of features
+
+
+def _vector_bits(features: dict[str, bool]) -> int:
+    if features.get("avx512f"):
+        return 512
+    if features.get("avx"):
+        return 256
+    return 128  # SSE, and NEON
+
+
+def _triple(architecture: str) -> str:
+    host = llvm.get_process_triple()
+    if Target(host, "", "", 0).architecture == architecture:
+        return host
+    return f"{architecture}-unknown-linux-gnu"
