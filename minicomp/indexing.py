@@ -111,8 +111,9 @@ class Index:
         merged: dict[Atom, int] = dict(self.terms)
         for atom, coefficient in other.terms:
             merged[atom] = merged.get(atom, 0) + coefficient
+        constant = self.constant + other.constant
         terms = tuple((atom, c) for atom, c in merged.items() if c != 0)
-        return Index(_ordered(terms), self.constant + other.constant)
+        return _rejoined(Index(_ordered(terms), constant))
 
     def __mul__(self, factor: int) -> Index:
         if factor == 0:
@@ -248,6 +249,18 @@ def unravel(flat: Index, shape: Sequence[int]) -> tuple[Index, ...]:
         # The leading axis needs no remainder: flat is within bounds by construction.
         indices.append(position if axis == 0 else position % shape[axis])
     return tuple(indices)
+
+
+def _rejoined(index: Index) -> Index:
+    """n // d * d + n % d is n: what a reshape to another shape and back leaves behind."""
+    coefficients = dict(index.terms)
+    for atom, coefficient in index.terms:
+        if isinstance(atom, Remainder):
+            whole = Quotient(atom.numerator, atom.divisor)
+            if coefficients.get(whole) == coefficient * atom.divisor:
+                rest = tuple(term for term in index.terms if term[0] not in (atom, whole))
+                return Index(rest, index.constant) + atom.numerator * coefficient
+    return index
 
 
 def _ordered(terms: tuple[tuple[Atom, int], ...]) -> tuple[tuple[Atom, int], ...]:

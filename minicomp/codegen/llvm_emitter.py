@@ -159,9 +159,9 @@ class LLVMEmitter(Memory, ElementaryFunctions):
         a, b_wide = self._together(a, b)
         if not self._is_float(a):
             return self._intrinsic(int_name, a, b_wide)
-        if isinstance(b, Literal):
-            # Against a constant (never NaN here, or any result is NaN's) one unordered compare
-            # keeps a NaN in `a`: a single max instruction, where llvm.maximum needs three.
+        if isinstance(b, Literal) and not b.is_nan:
+            # Against a number one unordered compare keeps a NaN in `a`: a single max instruction,
+            # where llvm.maximum needs three.
             keep = self.builder.fcmp_unordered(order, a, b_wide)
             return self.builder.select(keep, a, b_wide)
         return self._intrinsic(float_name, a, b_wide)

@@ -6,6 +6,7 @@ is a vector of n lanes, or the scalar itself for n = 1.
 
 from __future__ import annotations
 
+import math
 import struct
 
 from llvmlite import ir
@@ -53,6 +54,13 @@ class Literal(ir.Constant):
 
     def _get_reference(self) -> str:
         return self.text
+
+    @property
+    def is_nan(self) -> bool:
+        """Whether this is a float literal that is not a number."""
+        return self.element_text.startswith("0x") and math.isnan(
+            struct.unpack("<d", struct.pack("<Q", int(self.element_text, 16)))[0]
+        )
 
     def splat(self, lanes: int) -> Literal:
         """The same value in every lane of a vector."""

@@ -1,0 +1,225 @@
+"""Running a program on the CPU.
+
+In: a `program.Program` and, per call, what runs it: a compiled kernel, or an external matmul with
+the compiled rest. Out: a `CpuExecutable`, which takes arrays and gives arrays.
+
+Kernels that follow one another are called from one native `main` (see `codegen.llvm_program`);
+an external splits it in two. Temporaries share one arena per running call; arenas are reused,
+and several threads may run one executable at once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+
+from minicomp.codegen.llvm_program import Step, emit_program
+from minicomp.errors import IndexOutOfRangeError
+from minicomp.ir import numpy_dtype
+from minicomp.kernels import View
+from minicomp.memory import Lifetime, plan_memory
+from minicomp.program import Buffer, Program
+from minicomp.runtime.cpu_kernels import CompiledKernel
+from minicomp.runtime.jit import compile_ir
+from minicomp.runtime.threads import parallel_for_address
+
+_MAIN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
+
+
+@dataclass(frozen=True, eq=False)
+class KernelStep:
+    """Run a compiled kernel on these buffers; its workspace, if any, comes last among them."""
+
+    kernel: CompiledKernel
+    buffers: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ExternalStep:
+    """Call an external matmul: `call(a, b, out)` on views of these buffers."""
+
+    call: Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+    a: ArrayView
+    b: ArrayView
+    out: ArrayView
+
+    @property
+    def buffers(self) -> tuple[int, ...]:
+        return (self.a.buffer, self.b.buffer, self.out.buffer)
+
+
+RunStep = KernelStep | ExternalStep
+
+
+@dataclass(frozen=True)
+class ArrayView:
+    """A NumPy array to be made over a buffer: offset and strides in elements."""
+
+    buffer: int
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    readonly: bool
+
+    @staticmethod
+    def of(view: View, buffer: int, dtype: str, shape: tuple[int, ...]) -> ArrayView:
+        """A kernel's operand view, over the program's buffer."""
+        strides = (*view.batch_strides, view.row_stride, view.column_stride)
+        return ArrayView(buffer, dtype, view.offset, shape, strides, readonly=True)
+
+
+class _Memory:
+    """An object that NumPy reads as an array at an address; it keeps the owner alive."""
+
+    def __init__(self, view: ArrayView, address: int, owner: Any):
+        dtype = numpy_dtype(view.dtype)
+        self.owner = owner
+        self.__array_interface__ = {
+            "version": 3,
+            "typestr": dtype.str,
+            "shape": view.shape,
+            "strides": tuple(stride * dtype.itemsize for stride in view.strides),
+            "data": (address + view.offset * dtype.itemsize, view.readonly),
+        }
+
+
+def array_at(view: ArrayView, address: int, owner: Any) -> np.ndarray:
+    """The array of a view over the buffer that begins at `address`, which `owner` keeps alive."""
+    return np.asarray(_Memory(view, address, owner))
+
+
+def address_of(array: np.ndarray) -> int:
+    """Where an array's first element is."""
+    return array.__array_interface__["data"][0]
+
+
+class CpuExecutable:
+    """A program that can run. Call it with the inputs' and parameters' arrays; see `__call__`."""
+
+    def __init__(
+        self, program: Program, extra: Sequence[Buffer], steps: Sequence[RunStep], threads: int
+    ):
+        self.program, self.threads = program, threads
+        self.buffers = [*program.buffers, *extra]
+        self.steps = list(steps)
+        self._segments = [
+            _native(list(group)) if native else list(group)
+            for native, group in groupby(steps, key=lambda step: isinstance(step, KernelStep))
+        ]
+        offsets, self._arena_bytes = plan_memory(self._lifetimes())
+        self._arena_offsets = list(offsets.items())
+        self._arenas: deque[tuple[np.ndarray, int]] = deque()
+        self._fixed = self._fixed_addresses()
+        self._outside = [n for n, b in enumerate(self.buffers) if b.role in ("input", "parameter")]
+        self._outputs = [(n, self.buffers[n]) for n in program.outputs]
+        self._status = [n for n, b in enumerate(self.buffers) if b.role == "status"]
+
+    def _lifetimes(self) -> list[Lifetime]:
+        uses: dict[int, list[int]] = {}
+        for position, step in enumerate(self.steps):
+            for number in step.buffers:
+                if self.buffers[number].role in ("temporary", "workspace", "status"):
+                    uses.setdefault(number, []).append(position)
+        last = len(self.steps)
+        return [
+            Lifetime(
+                number, self.buffers[number].nbytes, positions[0],
+                # Status words are read after the last step.
+                last if self.buffers[number].role == "status" else positions[-1],
+            )
+            for number, positions in uses.items()
+        ]  # fmt: skip
+
+    def _fixed_addresses(self) -> list[int]:
+        """A buffer table with the constants filled in."""
+        return [
+            address_of(b.array) if b.role == "constant" and b.array is not None else 0
+            for b in self.buffers
+        ]
+
+    def __call__(self, arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Run on arrays, one per buffer of role "input" or "parameter", in buffer order. They
+        have the shapes, dtypes and strides that the program was built for. Gives new arrays."""
+        table = (ctypes.c_void_p * len(self.buffers))(*self._fixed)
+        owners: dict[int, np.ndarray] = {}
+        for number, array in zip(self._outside, arrays, strict=True):
+            table[number] = address_of(array)
+            owners[number] = array
+        outputs = []
+        for number, buffer in self._outputs:
+            output = np.empty(buffer.shape, numpy_dtype(buffer.dtype))
+            table[number] = address_of(output)
+            owners[number] = output
+            outputs.append(output)
+        arena = self._take_arena()
+        for number, offset in self._arena_offsets:
+            table[number] = arena[1] + offset
+            owners[number] = arena[0]
+        try:
+            for number in self._status:
+                ctypes.c_int32.from_address(table[number]).value = 0
+            for segment in self._segments:
+                if callable(segment):
+                    segment(ctypes.addressof(table), self.threads)
+                else:
+                    for step in segment:
+                        _call_external(step, table, owners)
+            self._check_status(table)
+        finally:
+            self._arenas.append(arena)
+        return outputs
+
+    def _take_arena(self) -> tuple[np.ndarray, int]:
+        """Memory for the temporaries of one call, and its first address on a cache line."""
+        try:
+            return self._arenas.pop()
+        except IndexError:
+            memory = np.empty(self._arena_bytes + 64, np.uint8)
+            return memory, -(-address_of(memory) // 64) * 64
+
+    def _check_status(self, table: Any) -> None:
+        for number in self._status:
+            if ctypes.c_int32.from_address(table[number]).value:
+                call = next(c for c in self.program.calls if number in c.buffers)
+                gather = next(v for v in call.cluster.members if v.op.startswith("take"))
+                extent = gather.operands[0].shape[gather.attributes["axis"]]
+                raise IndexOutOfRangeError(
+                    f"an index is outside axis {gather.attributes['axis']} of size {extent}",
+                    what=gather.op,
+                    location=gather.location,
+                )
+
+
+def _call_external(step: ExternalStep, table: Any, owners: dict[int, np.ndarray]) -> None:
+    a, b, out = (
+        array_at(view, table[view.buffer], owners.get(view.buffer))
+        for view in (step.a, step.b, step.out)
+    )
+    step.call(a, b, out)
+
+
+def _native(steps: list[KernelStep]) -> Callable[[int, int], None]:
+    """One native function that runs kernels one after the other."""
+    imports = {f"kernel{n}": step.kernel.address for n, step in enumerate(steps)}
+    text = emit_program(
+        [
+            Step(f"kernel{n}", step.buffers, step.kernel.units, step.kernel.grain)
+            for n, step in enumerate(steps)
+        ]
+    )
+    library = compile_ir(
+        text,
+        ["main"],
+        imports={**imports, "minicomp_parallel_for": parallel_for_address()},
+        needs=[step.kernel.library for step in steps],
+    )
+    function = _MAIN(library.address("main"))
+    function.library = library  # type: ignore[attr-defined]  # keeps the code alive
+    return function
