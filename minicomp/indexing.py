@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import gcd
 from typing import Any
 
 
@@ -129,6 +130,9 @@ class Index:
         low, high = rest.bounds
         if low // divisor == high // divisor:
             return whole + low // divisor
+        unit = rest._unit(divisor)
+        if unit > 1:  # (4*i + j) // 8 is i // 2 for 0 <= j < 4
+            return whole + rest._split(unit)[0] // (divisor // unit)
         return whole + Index.of(Quotient(rest, divisor))
 
     def __mod__(self, divisor: int) -> Index:
@@ -137,6 +141,10 @@ class Index:
         low, high = rest.bounds
         if low // divisor == high // divisor:
             return rest - (low // divisor) * divisor
+        unit = rest._unit(divisor)
+        if unit > 1:  # (4*i + j) % 8 is 4*(i % 2) + j for 0 <= j < 4
+            coarse, fine = rest._split(unit)
+            return (coarse % (divisor // unit)) * unit + fine
         return Index.of(Remainder(rest, divisor))
 
     def _split(self, divisor: int) -> tuple[Index, Index]:
@@ -150,6 +158,15 @@ class Index:
                 rest.append((atom, coefficient))
         quotient, remainder = divmod(self.constant, divisor)
         return Index(tuple(whole), quotient), Index(tuple(rest), remainder)
+
+    def _unit(self, divisor: int) -> int:
+        """The largest factor of `divisor` such that what is no multiple of it in self stays
+        within [0, factor): the division then sees multiples of the factor alone."""
+        for factor in sorted({gcd(c, divisor) for _, c in self.terms}, reverse=True):
+            low, high = self._split(factor)[1].bounds
+            if low >= 0 and high < factor:
+                return factor
+        return 1
 
     @cached_property
     def bounds(self) -> tuple[int, int]:

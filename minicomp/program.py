@@ -19,7 +19,7 @@ import numpy as np
 
 from minicomp.indexing import row_major_strides
 from minicomp.ir import ITEMSIZE, Graph, TensorType, Value
-from minicomp.kernels import Kernel, MatmulKernel
+from minicomp.kernels import Kernel
 from minicomp.lowering import STATUS, Cluster, Placement, contiguous, lower
 from minicomp.ops import kind, make
 
@@ -59,12 +59,14 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """See the module's docstring. `outputs` are buffer numbers."""
+    """See the module's docstring. `outputs` are buffer numbers; `placements` says where in the
+    buffers each value lies that is in memory at all."""
 
     graph: Graph
     buffers: tuple[Buffer, ...]
     calls: tuple[Call, ...]
     outputs: tuple[int, ...]
+    placements: Mapping[Value, Placement]
 
     def __str__(self) -> str:
         lines = [
@@ -85,7 +87,7 @@ def build_program(
     for cluster in clusters:
         builder.add(cluster)
     outputs = tuple(builder.placements[value].buffer for value in graph.outputs)
-    return Program(graph, tuple(builder.buffers), tuple(builder.calls), outputs)
+    return Program(graph, tuple(builder.buffers), tuple(builder.calls), outputs, builder.placements)
 
 
 class _ProgramBuilder:
@@ -196,8 +198,3 @@ def kernel_name(cluster: Cluster) -> str:
     if len(short) > 5:
         short = [*short[:4], f"and{len(short) - 4}more"]
     return "_".join(short)
-
-
-def matmul_calls(program: Program) -> list[int]:
-    """The positions of the calls that selection decides on."""
-    return [n for n, call in enumerate(program.calls) if isinstance(call.kernel, MatmulKernel)]

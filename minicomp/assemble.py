@@ -1,0 +1,217 @@
+"""From a program to something that runs: which implementation does each call.
+
+In: a program, the arrays of the first call, options. Out: a `CpuExecutable`, and per matmul call
+site a `selection.Choice`. Loop kernels have one implementation each. A matmul has candidates, its
+schedules and the registered externals, among which `selection.choose.select` decides; since it
+checks and times them on real operands, the program runs step by step up to each call site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+
+from minicomp.codegen.matmul_plan import CpuMatmulSchedule
+from minicomp.codegen.matmul_schedules import schedules
+from minicomp.ir import ITEMSIZE
+from minicomp.kernels import LoopKernel, MatmulKernel, Product, View
+from minicomp.options import Options
+from minicomp.program import Buffer, Call, Program
+from minicomp.runtime.cpu import ArrayView, CpuExecutable, ExternalStep, KernelStep, RunStep
+from minicomp.runtime.cpu_kernels import bare_product, loop_kernel, matmul_kernel
+from minicomp.runtime.stepwise import StepwiseRun, epilogue_of
+from minicomp.runtime.target import host_target
+from minicomp.selection.candidates import Candidate, Choice
+from minicomp.selection.choose import select
+from minicomp.selection.externals import External, call_external
+from minicomp.selection.site import CallSite, Operands
+
+
+@dataclass(eq=False)
+class _Implementation:
+    """One way to do a matmul call, as steps that are made (and compiled) when first needed."""
+
+    name: str
+    make_steps: Callable[[], list[RunStep]]
+    external: External | None = None
+
+    @cached_property
+    def steps(self) -> list[RunStep]:
+        return self.make_steps()
+
+
+class Assembler:
+    """Decides on the calls of one program, in order. `assemble` is the entry point."""
+
+    def __init__(
+        self,
+        program: Program,
+        arrays: Sequence[np.ndarray],
+        externals: Sequence[External],
+        options: Options,
+        threads: int,
+    ):
+        self.program, self.options, self.threads = program, options, threads
+        self.externals = externals
+        self.target = host_target()
+        self.steps: list[RunStep] = []
+        self.extra: list[Buffer] = []
+        self.choices: list[Choice] = []
+        self.run = StepwiseRun(program, arrays, self.extra, threads)
+        self.executed = 0  # how many of the steps the run has done
+
+    def assemble(self) -> CpuExecutable:
+        """The executable; `choices` then has the choice made at each matmul, in order."""
+        for call in self.program.calls:
+            if isinstance(call.kernel, LoopKernel):
+                self.steps.append(KernelStep(loop_kernel(call.kernel, self.target), call.buffers))
+            else:
+                self.steps += self._matmul(call, call.kernel)
+        return CpuExecutable(self.program, self.extra, self.steps, self.threads)
+
+    # --- one matmul ---
+
+    def _matmul(self, call: Call, kernel: MatmulKernel) -> list[RunStep]:
+        """Let selection choose among the implementations of one product."""
+        site = call_site(call, kernel)
+        plans = schedules(kernel, self.target, self.threads)
+        implementations = [self._codegen(call, kernel, schedule) for schedule in plans]
+        implementations += [self._external(call, kernel, site, e) for e in self.externals]
+        candidates = [
+            Candidate(
+                implementation.name,
+                run=partial(self._run, implementation),
+                prepare=partial(self._prepare, implementation),
+                external=implementation.external,
+            )
+            for implementation in implementations
+        ]
+        choice = select(site, candidates, partial(self._operands, call, kernel), self.options)
+        self.choices.append(choice)
+        return implementations[choice.index].steps
+
+    def _prepare(self, implementation: _Implementation) -> None:
+        """Compile all that the implementation needs."""
+        for step in implementation.steps:
+            if isinstance(step, KernelStep):
+                _ = step.kernel.address
+
+    def _run(self, implementation: _Implementation) -> None:
+        for step in implementation.steps:
+            self.run.execute(step)
+
+    def _operands(self, call: Call, kernel: MatmulKernel) -> Operands:
+        """The arrays at hand at this call, once everything before it has run."""
+        for step in self.steps[self.executed :]:
+            self.run.execute(step)
+        self.executed = len(self.steps)
+        a, b = operand_views(call, kernel)
+        (stored,) = call.cluster.stored
+        return Operands(
+            self.run.view(a),
+            self.run.view(b),
+            output=self.run.value(stored),
+            epilogue=epilogue_of(self.run, call.cluster),
+        )
+
+    def _codegen(
+        self, call: Call, kernel: MatmulKernel, schedule: CpuMatmulSchedule
+    ) -> _Implementation:
+        def make_steps() -> list[RunStep]:
+            compiled = matmul_kernel(kernel, schedule, self.target)
+            buffers = call.buffers
+            if compiled.workspace:
+                workspace = Buffer(
+                    "workspace", "workspace", "bool", (compiled.workspace,), compiled.workspace
+                )
+                buffers = (*buffers, self._add_buffer(workspace))
+            return [KernelStep(compiled, buffers)]
+
+        return _Implementation(schedule.name, make_steps)
+
+    def _external(
+        self, call: Call, kernel: MatmulKernel, site: CallSite, external: External
+    ) -> _Implementation:
+        """The external's product, into the call's own output where nothing follows, else into a
+        buffer that the epilogue, as one kernel, reads."""
+
+        def make_steps() -> list[RunStep]:
+            a, b = operand_views(call, kernel)
+            run = partial(call_external, external, site)
+            if not kernel.has_epilogue and _is_whole(call, self.program):
+                return [ExternalStep(run, a, b, self._whole_output(call, site))]
+            bare, epilogue = bare_product(kernel)
+            product = self._add_buffer(_product_buffer(bare, site))
+            out = ArrayView(
+                product, site.product_dtype, 0, site.product_shape,
+                _contiguous_strides(site.product_shape), readonly=False,
+            )  # fmt: skip
+            rest = KernelStep(loop_kernel(epilogue, self.target), (product, *call.buffers))
+            return [ExternalStep(run, a, b, out), rest]
+
+        return _Implementation(external.name, make_steps, external)
+
+    def _whole_output(self, call: Call, site: CallSite) -> ArrayView:
+        (stored,) = call.cluster.stored
+        place = self.program.placements[stored]
+        strides = _contiguous_strides(site.product_shape)
+        return ArrayView(place.buffer, stored.dtype, 0, site.product_shape, strides, readonly=False)
+
+    def _add_buffer(self, buffer: Buffer) -> int:
+        self.extra.append(buffer)
+        return len(self.program.buffers) + len(self.extra) - 1
+
+
+def call_site(call: Call, kernel: MatmulKernel) -> CallSite:
+    """The selection's description of a matmul call."""
+    product = call.cluster.matmul
+    assert product is not None
+    a, b = operand_views(call, kernel)
+    return CallSite(
+        "matmul",
+        shapes=(a.shape, b.shape),
+        strides=(a.strides, b.strides),
+        dtypes=(product.operands[0].dtype, product.operands[1].dtype),
+        device=product.device,
+        epilogue="" if not kernel.has_epilogue else _epilogue_text(kernel),
+        location=product.location,
+    )
+
+
+def operand_views(call: Call, kernel: MatmulKernel) -> tuple[ArrayView, ArrayView]:
+    """Both operands as arrays over the program's buffers, of the product's batch shape."""
+    batch = tuple(loop.extent for loop in kernel.batch)
+    m, n, k = kernel.row.extent, kernel.column.extent, kernel.depth
+
+    def view(side: View, shape: tuple[int, ...]) -> ArrayView:
+        dtype = kernel.arguments[side.buffer].dtype
+        return ArrayView.of(side, call.buffers[side.buffer], dtype, (*batch, *shape))
+
+    return view(kernel.a, (m, k)), view(kernel.b, (k, n))
+
+
+def _epilogue_text(kernel: MatmulKernel) -> str:
+    """What follows the product, as part of a site's key: ops, and where they read."""
+    return str(kernel.store.scalar)
+
+
+def _is_whole(call: Call, program: Program) -> bool:
+    """Whether the call's result is a contiguous buffer of its own: then an external may write
+    straight into it."""
+    (stored,) = call.cluster.stored
+    place = program.placements[stored]
+    return place.size == stored.size and place.offset == 0
+
+
+def _product_buffer(bare: MatmulKernel, site: CallSite) -> Buffer:
+    argument = bare.arguments[bare.store.buffer]
+    return Buffer("product", "temporary", argument.dtype, site.product_shape, argument.size)
+
+
+def _contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    from minicomp.indexing import row_major_strides
+
+    return row_major_strides(shape)

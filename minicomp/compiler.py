@@ -1,0 +1,244 @@
+"""`minicomp.compile`: the whole pipeline, one line a stage, and the callable it gives.
+
+In: a module, a function on tensors, or a graph. Out: a `CompiledModule`, which is called like it.
+The work is done at the first call with new input shapes, strides, dtypes or static arguments; the
+result, a `Specialization`, serves every later call of that kind.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from minicomp.assemble import Assembler
+from minicomp.debug import show, wanted
+from minicomp.errors import InputError, OptionError, TraceError, UnsupportedError
+from minicomp.explain import Explanation
+from minicomp.interpreter import interpret
+from minicomp.ir import Graph
+from minicomp.options import Options, resolve_options
+from minicomp.passes import optimize
+from minicomp.passes.freeze import freeze
+from minicomp.passes.fuse import fuse
+from minicomp.passes.materialize import materialize
+from minicomp.program import build_program
+from minicomp.record import is_tracing
+from minicomp.report import explanation_of, kernel_texts
+from minicomp.runtime import jit
+from minicomp.runtime.threads import default_num_threads
+from minicomp.selection import replay
+from minicomp.selection.candidates import Choice
+from minicomp.selection.externals import External, register
+from minicomp.specialization import (
+    Layout,
+    Specialization,
+    StaleError,
+    argument_sources,
+    held_array,
+    prepared,
+)
+from minicomp.tracer import Signature, flatten_arguments, trace_call
+from minicomp.verifier import verify
+
+
+def compile_graph(
+    graph: Graph,
+    inputs: Sequence[np.ndarray],
+    externals: Sequence[External],
+    options: Options,
+) -> Specialization:
+    """The pipeline after tracing, for inputs like these: from a graph to something that runs."""
+    traced = show("graph", verify(graph))
+    graph = verify(frozen(traced)) if options.freeze else traced
+    graph = optimize(graph, trace=show_pass)
+    graph = verify(materialize(graph))
+    clusters = fuse(graph, epilogues=options.epilogue_fusion)
+    arrays = arrays_of(graph, inputs)
+    program = show("kernels", build_program(graph, clusters, arrays), kernel_texts)
+    assembler = Assembler(program, arrays, externals, options, threads_of(options))
+    executable = assembler.assemble()
+    specialization = Specialization(traced, program, executable, assembler.choices)
+    show("llvm", specialization, Specialization.llvm_ir)
+    show("asm", specialization, Specialization.assembly)
+    return specialization
+
+
+def frozen(graph: Graph) -> Graph:
+    """The graph with its parameters' present values baked in."""
+    return freeze(graph, {name: held_array(holder) for name, holder in graph.bindings.items()})
+
+
+def arrays_of(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The arrays of a call, parameters included, in the order of the graph's values."""
+    return [
+        inputs[source] if isinstance(source, int) else held_array(source)
+        for source in argument_sources(graph)
+    ]
+
+
+def threads_of(options: Options) -> int:
+    """The option `num_threads`, else MINICOMP_NUM_THREADS, else the CPUs of this process."""
+    return options.num_threads or default_num_threads()
+
+
+def show_pass(name: str, graph: Graph) -> None:
+    """`MINICOMP_DEBUG=passes`: the graph after each pass."""
+    if wanted("passes"):
+        show("passes", graph, title=name)
+
+
+# --- the public function ------------------------------------------------------------------------
+
+
+def compile(
+    model: Any = None,
+    *,
+    fullgraph: bool = False,
+    dynamic: bool | None = None,
+    mode: str | None = None,
+    options: dict[str, Any] | None = None,
+    name: str | None = None,
+    disable: bool = False,
+) -> Any:
+    """Compile `model`, an `nn.Module`, a function on tensors or a `Graph`.
+
+    `model=None` returns a decorator. `mode` names a set of options (`list_mode_options()`),
+    `options` sets them one by one (`list_options()`); not both. `name` is what messages call the
+    result. `disable=True` gives the model back as it is. `fullgraph` is accepted for
+    torch.compile's sake: there are no graph breaks here. `dynamic=True` is not supported: each
+    new input shape is compiled for, which takes milliseconds.
+
+    Raises OptionError for wrong arguments, before anything is compiled. The compiled module
+    raises TraceError, ShapeError, DTypeError and their like at its first call.
+    """
+    if model is None:
+        return functools.partial(
+            compile, fullgraph=fullgraph, dynamic=dynamic, mode=mode, options=options, name=name,
+            disable=disable,
+        )  # fmt: skip
+    if dynamic:
+        raise UnsupportedError(
+            "dynamic=True is not supported: minicomp compiles for the shapes it meets, "
+            "once for each; leave it out"
+        )
+    resolved = resolve_options(mode, options)
+    if not callable(model) and not isinstance(model, Graph):
+        raise OptionError(
+            f"compile() wants a module, a function or a graph, got {type(model).__name__}"
+        )
+    if disable:
+        return model
+    return CompiledModule(model, resolved, name)
+
+
+class CompiledModule:
+    """What `compile` returns. Called like the model; other attributes are the model's own.
+
+    Calls from several threads at once are fine; each kind of call is compiled once.
+    """
+
+    def __init__(self, model: Any, options: Options, name: str | None = None):
+        original = getattr(model, "__minicomp_original__", model)
+        self.__minicomp_original__ = original
+        self._options = options
+        self._externals = register(options.external_matmul)
+        self._name = name or getattr(original, "__name__", type(original).__name__)
+        self._lock = threading.RLock()
+        self._specializations: OrderedDict[Any, Specialization] = OrderedDict()
+        self._last: Specialization | None = None
+        replay.check(options.choices)
+        if not isinstance(original, Graph):
+            functools.update_wrapper(self, original, updated=())
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if is_tracing():  # inside another trace: become a part of it
+            return self.__minicomp_original__(*args, **kwargs)
+        signature, leaves = flatten_arguments(args, kwargs)
+        inputs = [prepared(leaf) for leaf in leaves]
+        specialization = self._specialization(signature, args, kwargs, inputs)
+        try:
+            return specialization(inputs)
+        except StaleError:
+            with self._lock:
+                self._specializations.clear()
+            return self._specialization(signature, args, kwargs, inputs)(inputs)
+
+    def _specialization(
+        self, signature: Signature, args: Any, kwargs: Any, inputs: Sequence[np.ndarray]
+    ) -> Specialization:
+        """The specialization for a call, compiled if it is the first of its kind."""
+        key = (signature, *map(Layout.of, inputs), state_of(self.__minicomp_original__))
+        found = self._specializations.get(key)
+        if found is None:
+            with self._lock:
+                found = self._specializations.get(key)
+                if found is None:
+                    found = self._compiled(args, kwargs, inputs)
+                    self._specializations[key] = found
+                    while len(self._specializations) > self._options.cache_size_limit:
+                        self._specializations.popitem(last=False)
+        self._last = found
+        return found
+
+    def _compiled(self, args: Any, kwargs: Any, inputs: Sequence[np.ndarray]) -> Specialization:
+        original = self.__minicomp_original__
+        graph = (
+            original if isinstance(original, Graph) else trace_call(original, args, kwargs).graph
+        )
+        return compile_graph(graph, inputs, self._externals, self._options)
+
+    # --- looking inside ---
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """What was compiled, and why each candidate was chosen or not: for a call with these
+        arguments, or for the last one."""
+        return explanation_of(self._name, self._inspected(args, kwargs))
+
+    def graph(self, *args: Any, **kwargs: Any) -> Graph:
+        """The graph as it was traced, for a call with these arguments, or for the last one."""
+        return self._inspected(args, kwargs).traced
+
+    def llvm_ir(self, *args: Any, **kwargs: Any) -> str:
+        """The generated LLVM IR of all kernels, before LLVM's own passes."""
+        return self._inspected(args, kwargs).llvm_ir()
+
+    def assembly(self, *args: Any, **kwargs: Any) -> str:
+        """The machine code of all kernels, as assembly text."""
+        return self._inspected(args, kwargs).assembly()
+
+    def ptx(self, *args: Any, **kwargs: Any) -> str:
+        """The PTX of all kernels of a module on CUDA."""
+        raise UnsupportedError("this module runs on the CPU: it has LLVM IR, see llvm_ir()")
+
+    def choices(self, *args: Any, **kwargs: Any) -> tuple[Choice, ...]:
+        """The choice made at each matmul call site, in program order."""
+        return self._inspected(args, kwargs).choices
+
+    def save_choices(self, path: Any) -> None:
+        """Write the choices of every kind of call so far as JSON, for `options={"choices": path}`."""
+        choices = [c for s in self._specializations.values() for c in s.choices]
+        replay.save_choices(path, choices)
+
+    def _inspected(self, args: Any, kwargs: Any) -> Specialization:
+        if args or kwargs:
+            signature, leaves = flatten_arguments(args, kwargs)
+            inputs = [prepared(leaf) for leaf in leaves]
+            return self._specialization(signature, args, kwargs, inputs)
+        if self._last is None:
+            raise InputError(
+                f"{self._name} has not been compiled yet: call it first, or pass example inputs"
+            )
+        return self._last
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name == "_specializations":
+            raise AttributeError(name)
+        return getattr(self.__minicomp_original__, name)
+
+    def __repr__(self) -> str:
+        return f"<compiled {self._name}>"

@@ -1,0 +1,41 @@
+"""`MINICOMP_DEBUG`: print stages of the compiler as they happen.
+
+    MINICOMP_DEBUG=graph,kernels python my_script.py
+
+`graph` is what was traced, `passes` the graph after each pass that changed it, `kernels` the
+fused program, `llvm` the generated IR, `asm` the machine code, `select` the tables of candidates.
+Everything goes to stderr, each piece under a heading.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from minicomp.errors import OptionError
+
+STAGES = ("graph", "passes", "kernels", "llvm", "asm", "select")
+Thing = TypeVar("Thing")
+
+
+def wanted(stage: str) -> bool:
+    """Whether MINICOMP_DEBUG asks for a stage. OptionError if it names one that is none."""
+    asked = [name.strip() for name in os.environ.get("MINICOMP_DEBUG", "").split(",")]
+    unknown = [name for name in asked if name and name not in STAGES]
+    if unknown:
+        raise OptionError(
+            f"MINICOMP_DEBUG={','.join(asked)}: no stage {unknown[0]!r}; "
+            f"wanted some of {','.join(STAGES)}"
+        )
+    return stage in asked
+
+
+def show(stage: str, thing: Thing, text: Callable[[Thing], str] = str, title: str = "") -> Thing:
+    """Print `text(thing)` if the stage is asked for; gives the thing, so that stages can be
+    written as `graph = show("graph", verify(graph))`."""
+    if wanted(stage):
+        heading = f"--- {stage}{': ' + title if title else ''} "
+        print(f"{heading:-<100}\n{text(thing)}", file=sys.stderr)
+    return thing

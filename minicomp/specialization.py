@@ -1,0 +1,129 @@
+"""A compiled module for one kind of call: certain shapes, strides, dtypes and static arguments.
+
+In: arrays among the arguments of a call. Out: what the user's function returns, nested as there.
+Parameters are read from their holders at each call, so a weight changed in place, or given a new
+array of the same type, shows in the next result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minicomp import tree
+from minicomp.errors import DeviceError, DTypeError
+from minicomp.ir import Graph, Value, dtype_name, numpy_dtype
+from minicomp.program import Program
+from minicomp.record import Cell
+from minicomp.runtime.cpu import CpuExecutable
+from minicomp.selection.candidates import Choice
+
+#: What the CPU computes in. The half-width floats are for CUDA.
+CPU_DTYPES = ("float32", "float64", "int32", "int64", "bool")
+
+
+class StaleError(Exception):
+    """A parameter no longer has the type that was compiled for. Internal: it means compile again."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shape, strides in elements, and dtype of an array: what a specialization depends on."""
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: np.dtype
+
+    @staticmethod
+    def of(array: np.ndarray) -> Layout:
+        itemsize = array.itemsize
+        return Layout(array.shape, tuple(s // itemsize for s in array.strides), array.dtype)
+
+
+def prepared(array: Any) -> np.ndarray:
+    """An argument as kernels can read it: a NumPy array in native byte order, aligned, with
+    strides of whole elements. Nearly always the array itself, else a copy.
+
+    Raises DTypeError for dtypes that the CPU does not compute in, DeviceError for GPU arrays.
+    """
+    if not isinstance(array, np.ndarray):
+        if hasattr(array, "__cuda_array_interface__"):
+            raise DeviceError(
+                "an argument is on the GPU and the module on the CPU; "
+                "move the module with .to('cuda'), or the array with minicomp.cuda.to_host"
+            )
+        array = np.asarray(array)
+    name = dtype_name(array.dtype)
+    if name not in CPU_DTYPES:
+        raise DTypeError(
+            f"{name} is for CUDA; on the CPU wanted one of {', '.join(CPU_DTYPES)}: "
+            f"convert the argument with .astype(np.float32)"
+        )
+    whole = all(stride % array.itemsize == 0 for stride in array.strides)
+    if array.flags.aligned and whole and array.dtype.isnative:
+        return array
+    return np.array(array, dtype=numpy_dtype(name), order="C")
+
+
+class Specialization:
+    """See the module's docstring. Made by `compiler.compile_graph`."""
+
+    def __init__(
+        self,
+        traced: Graph,
+        program: Program,
+        executable: CpuExecutable,
+        choices: Sequence[Choice],
+    ):
+        self.traced, self.program, self.executable = traced, program, executable
+        self.choices = tuple(choices)
+        self.output_tree = traced.output_tree
+        self._sources = argument_sources(program.graph)
+        self._layouts = [self._layout(value) for value in arguments_of(program.graph)]
+
+    def _layout(self, value: Value) -> Layout:
+        place = self.program.placements[value]
+        return Layout(value.shape, place.strides, numpy_dtype(value.dtype))
+
+    def __call__(self, inputs: Sequence[np.ndarray]) -> Any:
+        """Run on prepared arrays, one per input of the graph. StaleError where a parameter has
+        become another kind of array."""
+        outputs = self.executable(self.arrays(inputs))
+        if self.output_tree is None:
+            return outputs[0] if len(outputs) == 1 else tuple(outputs)
+        return tree.unflatten(self.output_tree, outputs)
+
+    def arrays(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The arrays of a call, parameters included, in the order the executable wants them."""
+        arrays = []
+        for source, layout in zip(self._sources, self._layouts, strict=True):
+            if isinstance(source, int):
+                arrays.append(inputs[source])
+                continue
+            array = held_array(source)
+            if Layout.of(array) != layout:
+                raise StaleError
+            arrays.append(array)
+        return arrays
+
+
+def arguments_of(graph: Graph) -> list[Value]:
+    """The values that arrays are passed for: inputs and parameters, in definition order."""
+    return [value for value in graph.values if value.op in ("input", "parameter")]
+
+
+def argument_sources(graph: Graph) -> list[Any]:
+    """For each argument the number of its input, or the holder of its parameter."""
+    inputs = {value: number for number, value in enumerate(graph.inputs)}
+    return [
+        inputs[value] if value.op == "input" else graph.bindings[value.attributes["name"]]
+        for value in arguments_of(graph)
+    ]
+
+
+def held_array(holder: Any) -> np.ndarray:
+    """The array that a parameter holds at present, as kernels can read it."""
+    return prepared(holder.data if isinstance(holder, Cell) else holder)
