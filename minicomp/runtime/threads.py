@@ -1,0 +1,179 @@
+"""The worker threads that share a kernel's units, and how many of them there should be.
+
+In: a kernel's address and its number of units. Out: the kernel called on pieces of them in
+several threads at once.
+
+    parallel_for(kernel, args, units=1000, grain=10, threads=2)     # from Python
+    declare void @minicomp_parallel_for(ptr, ptr, i64, i64, i64)    # in generated code, linked with
+    compile_ir(text, ["main"], imports={"minicomp_parallel_for": parallel_for_address()})
+
+The workers are Python threads that call one function of generated code (`codegen.llvm_threads`)
+and stay in it, without the interpreter lock, until the process ends. They are started when a job
+first wants them. A program that forks gets new ones in the child when a job there wants them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import threading
+import time
+from functools import lru_cache
+
+from minicomp.codegen.llvm_threads import thread_pool_ir
+from minicomp.codegen.llvm_waiting import MAX_THREADS
+from minicomp.errors import OptionError
+from minicomp.runtime.jit import compile_ir, keep_forever
+from minicomp.runtime.target import host_target
+
+#: Row buffers of kernels are on the stack; some systems give new threads as little as 128 kB.
+STACK_SIZE = 16 << 20
+#: Longest wait for workers at the process's end; one may be inside a long kernel.
+EXIT_SECONDS = 1.0
+
+_VARIABLES = ("workers", "limit", "grow", "parked")
+_FUNCTIONS = {
+    "minicomp_parallel_for": ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3),
+    "minicomp_worker": ctypes.CFUNCTYPE(None, ctypes.c_int64),
+    "minicomp_pool_reset": ctypes.CFUNCTYPE(None),
+    "minicomp_pool_stop": ctypes.CFUNCTYPE(None),
+}
+_Grow = ctypes.CFUNCTYPE(None, ctypes.c_int64)
+
+
+def default_num_threads() -> int:
+    """MINICOMP_NUM_THREADS if set, else the number of CPUs that this process may use.
+
+    OptionError if MINICOMP_NUM_THREADS is not a positive integer.
+    """
+    text = os.environ.get("MINICOMP_NUM_THREADS", "").strip()
+    if text:
+        if not (text.isascii() and text.isdigit() and int(text) > 0):
+            raise OptionError(
+                f"MINICOMP_NUM_THREADS is {text!r}; wanted a positive integer such as 4, "
+                "or unset for the CPUs this process may use"
+            )
+        return min(int(text), MAX_THREADS)
+    if hasattr(os, "sched_getaffinity"):
+        return min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    return min(os.cpu_count() or 1, MAX_THREADS)
+
+
+def parallel_for_address() -> int:
+    """Where `minicomp_parallel_for` is, for the imports of generated code."""
+    return _pool().library.address("minicomp_parallel_for")
+
+
+def parallel_for(kernel: int, args: int, units: int, grain: int, threads: int) -> None:
+    """Call `void kernel(ptr args, i64 begin, i64 end)` on pieces of [0, units), and wait.
+
+    Up to `threads` threads, this one counted; at least `grain` units in a piece. Serial where
+    there is nothing to share, inside another parallel_for, and while another thread is in one:
+    the workers are busy then.
+    """
+    _pool().functions["minicomp_parallel_for"](kernel, args, units, grain, threads)
+
+
+def start(threads: int) -> int:
+    """See to it that `threads` threads, the caller's counted, can work on a job.
+
+    Returns how many can; fewer if the system refuses. Jobs do this themselves when they need to.
+    """
+    return _pool().start(threads)
+
+
+def park() -> None:
+    """Send workers that spin, waiting for the next job, to sleep: to time something else."""
+    _pool().variables["parked"].value = 1
+
+
+class _Pool:
+    """The generated code of the pool, and the Python threads inside it."""
+
+    def __init__(self) -> None:
+        text = thread_pool_ir(host_target().architecture, time.CLOCK_MONOTONIC)
+        self.library = compile_ir(text, [*_FUNCTIONS, *_VARIABLES])
+        self.functions = {
+            name: kind(self.library.address(name)) for name, kind in _FUNCTIONS.items()
+        }
+        self.variables = {
+            name: ctypes.c_int64.from_address(self.library.address(name)) for name in _VARIABLES
+        }
+        self.threads: list[threading.Thread] = []
+        callback = _Grow(self.start)
+        # Workers are in this code to the very end, when Python may have freed this object.
+        keep_forever((self.library, callback))
+        self.functions["minicomp_pool_reset"]()
+        self.variables["grow"].value = ctypes.cast(callback, ctypes.c_void_p).value or 0
+
+    def start(self, threads: int) -> int:
+        workers, limit = self.variables["workers"], self.variables["limit"]
+        with _lock:
+            while workers.value + 1 < min(threads, limit.value):
+                try:
+                    self.threads.append(_start_worker(self.worker, workers.value + 1))
+                except RuntimeError:  # no more threads, or the interpreter is shutting down
+                    limit.value = workers.value + 1
+                else:
+                    workers.value += 1
+            return workers.value + 1
+
+    def worker(self, index: int) -> None:
+        self.functions["minicomp_worker"](index)
+
+    def stop(self) -> None:
+        """Let the workers return: no job counts on them from here on."""
+        self.variables["limit"].value = 1
+        self.variables["workers"].value = 0
+        self.functions["minicomp_pool_stop"]()
+        deadline = time.monotonic() + EXIT_SECONDS
+        for thread in self.threads:
+            thread.join(max(deadline - time.monotonic(), 0.0))
+
+    def after_fork(self) -> None:
+        """In the child: the threads are gone, and whatever they were at."""
+        self.threads.clear()
+        self.functions["minicomp_pool_reset"]()
+
+
+def _start_worker(target: object, index: int) -> threading.Thread:
+    # A daemon, so that a worker never keeps the process from ending.
+    thread = threading.Thread(
+        target=target, args=(index,), name=f"minicomp-worker-{index}", daemon=True
+    )
+    usual = threading.stack_size(STACK_SIZE)
+    try:
+        thread.start()
+    finally:
+        threading.stack_size(usual)
+    return thread
+
+
+# Held while the pool is made or grows, and across a fork. It may be taken again by its owner: a
+# signal handler can run a model at any point.
+_lock = threading.RLock()
+
+
+@lru_cache
+def _make_pool() -> _Pool:
+    pool = _Pool()
+    atexit.register(pool.stop)
+    return pool
+
+
+def _pool() -> _Pool:
+    with _lock:
+        return _make_pool()
+
+
+def _after_fork_in_child() -> None:
+    if _make_pool.cache_info().currsize:
+        _make_pool().after_fork()
+    _lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_after_fork_in_child
+    )
