@@ -30,7 +30,9 @@ def dot_products(
         a_start, b_start, *sums = state
         for step in range(count):
             a_vectors = _vectors(emitter, plan.source_a, a_start, rows, step * width, lanes, width)
-            b_vectors = _vectors(emitter, plan.source_b, b_start, columns, step * width, lanes, width)
+            b_vectors = _vectors(
+                emitter, plan.source_b, b_start, columns, step * width, lanes, width
+            )
             pairs = [(x, y) for x in a_vectors for y in b_vectors]
             sums = [emitter.fma(x, y, total) for (x, y), total in zip(pairs, sums, strict=True)]
         ends = [

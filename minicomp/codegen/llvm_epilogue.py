@@ -45,6 +45,9 @@ def count_operations(scalar: Scalar, seen: set[int] | None = None) -> int:
     return own + sum(count_operations(operand, seen) for operand in scalar.operands_())
 
 
+Point = Mapping[LoopVariable, ir.Value]
+
+
 class Epilogue:
     """`point` gives the loop variables at the tile's first element; `lanes` are those in use of
     each vector of a row."""
@@ -53,7 +56,7 @@ class Epilogue:
         self,
         emitter: LLVMEmitter,
         plan: Plan,
-        point: Mapping[LoopVariable, ir.Value],
+        point: Point,
         lanes: Sequence[int],
     ):
         self.emitter, self.plan, self.point, self.lanes = emitter, plan, point, lanes
@@ -71,27 +74,32 @@ class Epilogue:
 
     def _store_rows(self, first_row: Size, sums: Sequence[ir.Value]) -> None:
         """Evaluate all, then store all: stores in between would forbid LLVM to share loads."""
+        store, points = self.plan.kernel.store, self._points(first_row, len(sums))
         vectors = []
-        for position, total in enumerate(sums):
-            row, number = divmod(position, len(self.lanes))
-            lanes = self.lanes[number]
-            self._move_to(add(self.builder, first_row, row), number)
-            visit = ScalarVisitor(
-                self.emitter, {"product": lane_range(self.builder, total, 0, lanes)}
-            )
-            self.emitter.visitor = visit
-            vectors.append((row, number, visit(self.plan.kernel.store.scalar)))
-        store = self.plan.kernel.store
-        for row, number, vector in vectors:
-            self._move_to(add(self.builder, first_row, row), number)
+        for (point, lanes), total in zip(points, sums, strict=True):
+            self.emitter.at(point, self.plan.columns, lanes)
+            product = lane_range(self.builder, total, 0, lanes)
+            self.emitter.visitor = ScalarVisitor(self.emitter, {"product": product})
+            vectors.append(self.emitter.visitor(store.scalar))
+        for (point, lanes), vector in zip(points, vectors, strict=True):
+            self.emitter.at(point, self.plan.columns, lanes)
             self.emitter.store(store.buffer, store.index, vector)
 
-    def _move_to(self, row: Size, number: int) -> None:
-        """Put the emitter at vector `number` of a row of the tile."""
-        rows, columns = self.plan.rows, self.plan.columns
-        column = add(self.builder, self.point[columns], number * self.width)
-        at = {rows: value(add(self.builder, self.point[rows], row)), columns: value(column)}
-        self.emitter.at({**self.point, **at}, columns, self.lanes[number])
+    def _points(self, first_row: Size, count: int) -> list[tuple[Point, int]]:
+        """The loop variables at each of `count` vectors from a row of the tile on, and the lanes
+        in use there."""
+        builder, rows, columns = self.builder, self.plan.rows, self.plan.columns
+        tile_row, tile_column = self.point[rows], self.point[columns]
+        starts = [
+            value(add(builder, tile_column, number * self.width, "column"))
+            for number in range(len(self.lanes))
+        ]
+        points = []
+        for row in range(count // len(self.lanes)):
+            here = add(builder, tile_row, add(builder, first_row, row), "row")
+            for start, lanes in zip(starts, self.lanes, strict=True):
+                points.append(({**self.point, rows: value(here), columns: start}, lanes))
+        return points
 
     def _store_row_by_row(self, rows: int, sums: Sequence[ir.Value]) -> None:
         builder, number_type = self.builder, REGISTER[self.plan.kernel.accumulate]
@@ -106,7 +114,9 @@ class Epilogue:
             builder.store(total, place, align=alignment)
 
         def one_row(row: Size) -> None:
-            start = element(builder, tile, multiply(builder, row, per_row * self.width), number_type)
+            start = element(
+                builder, tile, multiply(builder, row, per_row * self.width), number_type
+            )
             loaded = []
             for number in range(per_row):
                 place = element(builder, start, number * self.width, number_type)

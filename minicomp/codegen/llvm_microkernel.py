@@ -25,8 +25,8 @@ from minicomp.codegen.llvm_control import Size, carried_loop, element, quotient,
 from minicomp.codegen.llvm_dot import dot_products
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_epilogue import Epilogue
-from minicomp.codegen.llvm_types import MEMORY, REGISTER, i1, i64, literal, pointer, void
-from minicomp.codegen.llvm_vectors import broadcast_element, load_lanes, register_lanes
+from minicomp.codegen.llvm_types import MEMORY, REGISTER, i1, i64, lanes_of, literal, pointer, void
+from minicomp.codegen.llvm_vectors import broadcast_element, lane_range, load_lanes, register_lanes
 from minicomp.codegen.matmul_plan import Plan
 
 Sums = Sequence[ir.Value]
@@ -59,6 +59,9 @@ class _TileEmission:
         whole = plan.schedule.vector_width
         self.widths = [whole if self.b.padded else register_lanes(lanes) for lanes in self.lanes]
         self.number = REGISTER[plan.kernel.accumulate]
+        # Where tiles are cut short little work is done: compact code is worth more there.
+        full = (rows, columns) == (plan.schedule.tile_rows, plan.schedule.tile_columns)
+        self.unroll = plan.schedule.unroll if full else 1
 
         kinds = self._parameters()
         function_type = ir.FunctionType(void, list(kinds.values()))
@@ -143,10 +146,10 @@ class _TileEmission:
         if self.plan.schedule.family == "dot":
             columns = sum(self.lanes)
             return dot_products(self.emitter, self.plan, a, b, self.rows, columns)
-        unroll = self.plan.schedule.unroll
+        unroll = self.unroll
         trips = quotient(self.builder, depth, unroll, "trips")
         state = self._loop(trips, [a, b, *sums], unroll, "k")
-        # Depth blocks are multiples of `unroll`: only the last one can leave a rest.
+        # Depth blocks are multiples of the unroll factor: only the last one can leave a rest.
         if self.plan.depth % unroll:
             rest = remainder(self.builder, depth, unroll, "rest")
             state = self._loop(rest, state, 1, "rest")
@@ -161,18 +164,17 @@ class _TileEmission:
         """Add `count` outer products, of a column of the a panel and a row of the b panel."""
         builder, a, b = self.builder, self.a, self.b
         a_start, b_start, *sums = state
+        widest = max(self.widths)
         for step in range(count):
-            b_row = self._row_of_b(element(builder, b_start, step * b.depth_stride, MEMORY[b.dtype]))
+            b_row = element(builder, b_start, step * b.depth_stride, MEMORY[b.dtype])
+            b_vectors = self._row_of_b(b_row)
             for row in range(self.rows):
                 offset = row * a.lane_stride + step * a.depth_stride
                 address = element(builder, a_start, offset, MEMORY[a.dtype])
-                spread = {
-                    width: broadcast_element(self.emitter, a, address, width)
-                    for width in set(self.widths)
-                }
-                for position, b_vector in enumerate(b_row, row * len(b_row)):
-                    width = self.widths[position - row * len(b_row)]
-                    sums[position] = self.emitter.fma(spread[width], b_vector, sums[position])
+                spread = broadcast_element(self.emitter, a, address, widest)
+                for number, b_vector in enumerate(b_vectors, row * len(b_vectors)):
+                    factor = lane_range(builder, spread, 0, lanes_of(b_vector))
+                    sums[number] = self.emitter.fma(factor, b_vector, sums[number])
         a_next = element(builder, a_start, count * a.depth_stride, MEMORY[a.dtype], "a.next")
         b_next = element(builder, b_start, count * b.depth_stride, MEMORY[b.dtype], "b.next")
         return [a_next, b_next, *sums]

@@ -14,14 +14,24 @@ Packed, a panel is read front to back, from few pages, whatever the operand's st
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from llvmlite import ir
 
-from minicomp.codegen.llvm_control import Size, add, element, for_range, multiply, subtract
-from minicomp.codegen.llvm_control import remainder, value
+from minicomp.codegen.llvm_control import (
+    Size,
+    add,
+    element,
+    for_range,
+    multiply,
+    remainder,
+    subtract,
+)
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_types import MEMORY, i64, literal, pointer, void
 from minicomp.codegen.llvm_vectors import lane_range, load_lanes, transpose
 from minicomp.codegen.matmul_plan import Operand
+from minicomp.ir import ITEMSIZE
 
 
 def emit_packer(
@@ -68,15 +78,6 @@ class _Packing:
             for_range(builder, 0, self.depth, 1, "k", self._copy_elements)
         builder.ret_void()
 
-    def _groups(self) -> list[tuple[int, int, int]]:
-        """(first lane, lanes in use, width) of each vector of a row of the panel."""
-        width = self.panel.depth_stride
-        return [
-            (first, max(0, min(self.lanes - first, self.vector_width)),
-             min(self.vector_width, width - first))
-            for first in range(0, width, self.vector_width)
-        ]  # fmt: skip
-
     def _source(self, lane: Size, k: Size) -> ir.Value:
         builder, source = self.builder, self.source
         across = multiply(builder, lane, source.lane_stride)
@@ -89,38 +90,50 @@ class _Packing:
         return element(self.builder, self.to_pointer, index, MEMORY[self.panel.dtype])
 
     def _copy_row(self, k: Size) -> None:
-        for first, lanes, width in self._groups():
-            address = self._source(first, k)
-            vector = load_lanes(self.emitter, self.source, address, lanes, self.vector_width)
-            self._store(vector, first, k, width)
+        self._each_vector(lambda first, lanes, width: self._copy_vector(first, k, lanes, width))
 
-    def _store(self, vector: ir.Value, first: int, k: Size, width: int) -> None:
+    def _transpose_block(self, k: Size) -> None:
+        """vector_width values of k."""
+        self._each_vector(lambda first, lanes, width: self._transpose(first, k, lanes, width))
+
+    def _each_vector(self, body: Callable[[Size, int, int], None]) -> None:
+        """body(first lane, lanes in use, width) for the vectors across the panel."""
+        size, width = self.vector_width, self.panel.depth_stride
+        full = self.lanes - self.lanes % size
+        for_range(self.builder, 0, full, size, "lane", lambda first: body(first, size, size))
+        if full < self.lanes:
+            body(full, self.lanes - full, min(size, width - full))
+
+    def _copy_vector(self, first: Size, k: Size, lanes: int, width: int) -> None:
+        address = self._source(first, k)
+        vector = load_lanes(self.emitter, self.source, address, lanes, self.vector_width)
+        self._store(vector, first, k, width)
+
+    def _transpose(self, first: Size, k: Size, lanes: int, width: int) -> None:
+        size = self.vector_width
+        zeros = literal(MEMORY[self.panel.dtype], 0.0, size)
+        rows = [zeros] * size
+        for lane in range(lanes):
+            address = self._source(add(self.builder, first, lane), k)
+            rows[lane] = load_lanes(self.emitter, self.source, address, size, size)
+        for step, vector in enumerate(transpose(self.builder, rows)):
+            self._store(vector, first, add(self.builder, k, step), width)
+
+    def _store(self, vector: ir.Value, first: Size, k: Size, width: int) -> None:
         used = lane_range(self.builder, vector, 0, width)
         self.builder.store(used, self._panel(first, k), align=self.panel.alignment)
 
-    def _transpose_block(self, k: Size) -> None:
-        """vector_width values of k, one vector of lanes after the other."""
-        size = self.vector_width
-        zeros = literal(MEMORY[self.panel.dtype], 0.0, size)
-        for first, lanes, width in self._groups():
-            rows = [
-                load_lanes(self.emitter, self.source, self._source(first + lane, k), size, size)
-                for lane in range(lanes)
-            ]
-            block = transpose(self.builder, [*rows, *[zeros] * (size - lanes)])
-            for step, vector in enumerate(block):
-                self._store(vector, first, add(self.builder, k, step), width)
-
     def _copy_elements(self, k: Size) -> None:
-        builder = self.builder
+        """All lanes of one k, one after the other; zeros as far as the panel is wider."""
+        builder, dtype = self.builder, self.panel.dtype
 
         def copy(lane: Size) -> None:
             loaded = load_lanes(self.emitter, self.source, self._source(lane, k), 1, 1)
-            builder.store(loaded, self._panel(lane, k), align=self.panel.alignment)
+            builder.store(loaded, self._panel(lane, k), align=ITEMSIZE[dtype])
 
         def clear(lane: Size) -> None:
-            zero = literal(MEMORY[self.panel.dtype], 0.0)
-            builder.store(zero, self._panel(lane, k), align=self.panel.alignment)
+            zero = literal(MEMORY[dtype], 0.0)
+            builder.store(zero, self._panel(lane, k), align=ITEMSIZE[dtype])
 
         for_range(builder, 0, self.lanes, 1, "lane", copy)
         for_range(builder, self.lanes, self.panel.depth_stride, 1, "padding", clear)

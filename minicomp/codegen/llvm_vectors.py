@@ -7,6 +7,7 @@ touches memory outside the lanes asked for, so an operand may end at the end of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from llvmlite import ir
 
@@ -60,14 +61,15 @@ def broadcast_element(
     return shuffle(builder, loaded, loaded, [0] * width) if width > 1 else loaded
 
 
-def shuffle(
-    builder: ir.IRBuilder, a: ir.Value, b: ir.Value, lanes: Sequence[int]
-) -> ir.Value:
+def shuffle(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, lanes: Sequence[int]) -> ir.Value:
     """The chosen lanes of a and b, b's numbered after a's."""
-    kind = ir.VectorType(i32, len(lanes))
-    # LLVM's constants are shorter where all lanes are zero.
-    mask = ir.Constant(kind, list(lanes) if any(lanes) else None)
-    return builder.shuffle_vector(a, b, mask)
+    return builder.shuffle_vector(a, b, _shuffle_mask(tuple(lanes)))
+
+
+@cache
+def _shuffle_mask(lanes: tuple[int, ...]) -> ir.Constant:
+    # All zeros have a short form, `zeroinitializer`.
+    return ir.Constant(ir.VectorType(i32, len(lanes)), list(lanes) if any(lanes) else None)
 
 
 def lane_range(builder: ir.IRBuilder, vector: ir.Value, start: int, count: int) -> ir.Value:

@@ -174,9 +174,7 @@ class Plan:
     def source(self, view: View, lane_stride: int, depth_stride: int) -> Operand:
         """An operand as it lies in its argument buffer."""
         dtype = self.kernel.arguments[view.buffer].dtype
-        return Operand(
-            dtype, self.kernel.accumulate, lane_stride, depth_stride, ITEMSIZE[dtype]
-        )
+        return Operand(dtype, self.kernel.accumulate, lane_stride, depth_stride, ITEMSIZE[dtype])
 
     @property
     def source_a(self) -> Operand:
