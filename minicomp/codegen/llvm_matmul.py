@@ -2,8 +2,8 @@
 
 In: a `kernels.MatmulKernel` and a `CpuMatmulSchedule`. Out: the text of a module defining
 `void @name(ptr args, i64 begin, i64 end)`, which does the parallel units [begin, end). `args`
-holds the kernel's arguments and then a workspace of `units * workspace` bytes, aligned to 64; the
-units of one call share the slice that belongs to the first of them.
+holds the kernel's arguments and then, where `workspace` is not 0, a pointer to that many bytes,
+aligned to 64; the units of one call share the slice that belongs to the first of them.
 
 The loops are those of `matmul_plan`; `llvm_packing` and `llvm_microkernel` define what they call.
 No call overlaps another's output: units may run in any order, and in parallel.
@@ -50,8 +50,9 @@ def units(kernel: MatmulKernel, schedule: CpuMatmulSchedule) -> int:
 
 
 def workspace(kernel: MatmulKernel, schedule: CpuMatmulSchedule) -> int:
-    """Bytes of workspace per unit."""
-    return Plan(kernel, schedule).workspace
+    """Bytes of workspace, for all units together."""
+    plan = Plan(kernel, schedule)
+    return plan.units * plan.workspace
 
 
 class _MatmulEmission:
@@ -61,9 +62,8 @@ class _MatmulEmission:
         self.plan, self.schedule = plan, plan.schedule
         kernel = plan.kernel
         comment = f"{plan.schedule}\n{kernel}"
-        self.function = kernel_function(
-            kernel.name, kernel.arguments, target, comment, extra=["workspace"]
-        )
+        extra = ["workspace"] if plan.workspace else []
+        self.function = kernel_function(kernel.name, kernel.arguments, target, comment, extra)
         self.builder = self.function.builder
         self.module = self.function.module
         self.number = MEMORY[kernel.accumulate]
@@ -77,16 +77,16 @@ class _MatmulEmission:
 
     def text(self) -> str:
         if self.plan.units:
-            self._workspace()
+            if self.plan.workspace:
+                self._divide_workspace()
             for_range(self.builder, self.function.begin, self.function.end, 1, "unit", self._unit)
         self.builder.ret_void()
         return str(self.module)
 
-    def _workspace(self) -> None:
+    def _divide_workspace(self) -> None:
         plan, builder = self.plan, self.builder
-        start = self.function.pointers[-1]
         own = multiply(builder, self.function.begin, plan.workspace)
-        self.packed_a = element(builder, start, own, i8, "packed_a")
+        self.packed_a = element(builder, self.function.pointers[-1], own, i8, "packed_a")
         self.packed_b = element(builder, self.packed_a, plan.packed_a_bytes, i8, "packed_b")
         self.sums = element(builder, self.packed_b, plan.packed_b_bytes, i8, "sums")
 

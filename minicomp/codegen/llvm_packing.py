@@ -2,7 +2,8 @@
 
 In: how an operand lies in its buffer. Out: an internal function that fills one *panel*: for each k
 in turn, the elements of `width` rows of `a` (or columns of `b`) side by side. Where fewer lanes
-are left than the panel is wide, the rest is filled with zeros.
+are left than the panel is wide, the rest is filled with zeros. (Rows of `a` that are contiguous
+stay rows: its elements are loaded one by one anyway.)
 
     b, columns contiguous            panel, 4 wide
     00 01 02 03 04 05 ..             00 01 02 03
@@ -29,7 +30,7 @@ from minicomp.codegen.llvm_control import (
 )
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_types import MEMORY, i64, literal, pointer, void
-from minicomp.codegen.llvm_vectors import lane_range, load_lanes, transpose
+from minicomp.codegen.llvm_vectors import concatenate, lane_range, load_lanes, transpose
 from minicomp.codegen.matmul_plan import Operand
 from minicomp.ir import ITEMSIZE
 
@@ -64,37 +65,58 @@ class _Packing:
 
     def emit(self) -> None:
         builder = self.builder
-        if self.source.lane_stride == 1:
-            builder.comment("lanes are contiguous: copy vectors")
-            for_range(builder, 0, self.depth, 1, "k", self._copy_row)
-        elif self.source.depth_stride == 1 and self.vector_width > 1:
-            builder.comment("the depth is contiguous: transpose square blocks")
-            left = remainder(builder, self.depth, self.vector_width, "left")
-            whole = subtract(builder, self.depth, left, "whole")
-            for_range(builder, 0, whole, self.vector_width, "k", self._transpose_block)
+        if self.panel.depth_stride == self.source.depth_stride == 1:
+            builder.comment("rows stay rows: copy vectors along the depth")
+            for_range(builder, 0, self.lanes, 1, "lane", self._copy_along)
+        elif self.source.lane_stride == 1:
+            builder.comment("lanes are contiguous: copy vectors across the panel")
+            for_range(builder, 0, self.depth, 1, "k", self._copy_across)
+        elif self.source.depth_stride == 1 and self.vector_width >= self.block:
+            builder.comment("the depth is contiguous: transpose small blocks")
+            whole = self._whole(self.block)
+            for_range(builder, 0, whole, self.block, "k", self._transpose_blocks)
             for_range(builder, whole, self.depth, 1, "k.left", self._copy_elements)
         else:
             builder.comment("nothing is contiguous: copy element by element")
             for_range(builder, 0, self.depth, 1, "k", self._copy_elements)
         builder.ret_void()
 
+    @property
+    def block(self) -> int:
+        """Values of k that are transposed at a time: 16 bytes, since shuffles within 16-byte
+        lanes are the cheapest on every CPU with longer vectors."""
+        return 16 // ITEMSIZE[self.panel.dtype]
+
+    def _whole(self, step: int) -> Size:
+        left = remainder(self.builder, self.depth, step, "left")
+        return subtract(self.builder, self.depth, left, "whole")
+
     def _source(self, lane: Size, k: Size) -> ir.Value:
-        builder, source = self.builder, self.source
-        across = multiply(builder, lane, source.lane_stride)
-        along = multiply(builder, k, source.depth_stride)
-        index = add(builder, across, along)
-        return element(builder, self.from_pointer, index, MEMORY[source.dtype])
+        return self._place(self.from_pointer, self.source, lane, k)
 
     def _panel(self, lane: Size, k: Size) -> ir.Value:
-        index = add(self.builder, multiply(self.builder, k, self.panel.depth_stride), lane)
-        return element(self.builder, self.to_pointer, index, MEMORY[self.panel.dtype])
+        return self._place(self.to_pointer, self.panel, lane, k)
 
-    def _copy_row(self, k: Size) -> None:
-        self._each_vector(lambda first, lanes, width: self._copy_vector(first, k, lanes, width))
+    def _place(self, start: ir.Value, operand: Operand, lane: Size, k: Size) -> ir.Value:
+        across = multiply(self.builder, lane, operand.lane_stride)
+        along = multiply(self.builder, k, operand.depth_stride)
+        index = add(self.builder, across, along)
+        return element(self.builder, start, index, MEMORY[operand.dtype])
 
-    def _transpose_block(self, k: Size) -> None:
-        """vector_width values of k."""
-        self._each_vector(lambda first, lanes, width: self._transpose(first, k, lanes, width))
+    # --- rows stay rows ---
+
+    def _copy_along(self, lane: Size) -> None:
+        builder, size = self.builder, self.vector_width
+
+        def copy(k: Size, width: int) -> None:
+            vector = load_lanes(self.emitter, self.source, self._source(lane, k), width, width)
+            builder.store(vector, self._panel(lane, k), align=self.panel.alignment)
+
+        whole = self._whole(size)
+        for_range(builder, 0, whole, size, "k", lambda k: copy(k, size))
+        for_range(builder, whole, self.depth, 1, "k.left", lambda k: copy(k, 1))
+
+    # --- lanes side by side ---
 
     def _each_vector(self, body: Callable[[Size, int, int], None]) -> None:
         """body(first lane, lanes in use, width) for the vectors across the panel."""
@@ -104,24 +126,34 @@ class _Packing:
         if full < self.lanes:
             body(full, self.lanes - full, min(size, width - full))
 
-    def _copy_vector(self, first: Size, k: Size, lanes: int, width: int) -> None:
-        address = self._source(first, k)
-        vector = load_lanes(self.emitter, self.source, address, lanes, self.vector_width)
-        self._store(vector, first, k, width)
-
-    def _transpose(self, first: Size, k: Size, lanes: int, width: int) -> None:
-        size = self.vector_width
-        zeros = literal(MEMORY[self.panel.dtype], 0.0, size)
-        rows = [zeros] * size
-        for lane in range(lanes):
-            address = self._source(add(self.builder, first, lane), k)
-            rows[lane] = load_lanes(self.emitter, self.source, address, size, size)
-        for step, vector in enumerate(transpose(self.builder, rows)):
-            self._store(vector, first, add(self.builder, k, step), width)
-
     def _store(self, vector: ir.Value, first: Size, k: Size, width: int) -> None:
         used = lane_range(self.builder, vector, 0, width)
         self.builder.store(used, self._panel(first, k), align=self.panel.alignment)
+
+    def _copy_across(self, k: Size) -> None:
+        def copy(first: Size, lanes: int, width: int) -> None:
+            address = self._source(first, k)
+            vector = load_lanes(self.emitter, self.source, address, lanes, self.vector_width)
+            self._store(vector, first, k, width)
+
+        self._each_vector(copy)
+
+    def _transpose_blocks(self, k: Size) -> None:
+        """`block` values of k of all lanes: loaded along the depth, `block` lanes apart, so that
+        a transpose within each 16 bytes of the vectors leaves the lanes in order."""
+
+        def block(first: Size, lanes: int, width: int) -> None:
+            builder, size = self.builder, self.block
+            zeros = literal(MEMORY[self.panel.dtype], 0.0, size)
+            pieces = [zeros] * self.vector_width
+            for lane in range(lanes):
+                address = self._source(add(builder, first, lane), k)
+                pieces[lane] = load_lanes(self.emitter, self.source, address, size, size)
+            rows = [concatenate(builder, pieces[offset::size]) for offset in range(size)]
+            for step, vector in enumerate(transpose(builder, rows)):
+                self._store(vector, first, add(builder, k, step), width)
+
+        self._each_vector(block)
 
     def _copy_elements(self, k: Size) -> None:
         """All lanes of one k, one after the other; zeros as far as the panel is wider."""

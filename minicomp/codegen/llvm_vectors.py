@@ -98,7 +98,7 @@ def exchange(
 
 
 def transpose(builder: ir.IRBuilder, rows: Sequence[ir.Value]) -> list[ir.Value]:
-    """The transpose of w vectors of w lanes, w a power of two, in w * log2(w) shuffles.
+    """n vectors of w >= n lanes, transposed within each group of n lanes; n a power of two.
 
     Step by step, a bit of the row number changes places with that bit of the lane number
     (Eklundh, "A fast computer method for matrix transposing", 1972).
@@ -112,6 +112,14 @@ def transpose(builder: ir.IRBuilder, rows: Sequence[ir.Value]) -> list[ir.Value]
                 rows[first], rows[second] = exchange(builder, rows[first], rows[second], distance)
         distance *= 2
     return rows
+
+
+def concatenate(builder: ir.IRBuilder, vectors: Sequence[ir.Value]) -> ir.Value:
+    """The lanes of all vectors, one after the other; their number is a power of two."""
+    while len(vectors) > 1:
+        pairs = zip(vectors[::2], vectors[1::2], strict=True)
+        vectors = [shuffle(builder, a, b, range(2 * lanes_of(a))) for a, b in pairs]
+    return vectors[0]
 
 
 def add_up_lanes(emitter: LLVMEmitter, vectors: Sequence[ir.Value]) -> ir.Value:
