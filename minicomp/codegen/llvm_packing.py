@@ -1,0 +1,171 @@
+"""Packing: copying part of an operand into the order in which the micro-kernel reads it.
+
+In: how an operand lies in its buffer. Out: an internal function that fills one *panel*: for each k
+in turn, the elements of `width` rows of `a` (or columns of `b`) side by side. Where fewer lanes
+are left than the panel is wide, the rest is filled with zeros. (Rows of `a` that are contiguous
+stay rows: its elements are loaded one by one anyway.)
+
+    b, columns contiguous            panel, 4 wide
+    00 01 02 03 04 05 ..             00 01 02 03
+    10 11 12 13 14 15 ..             10 11 12 13
+    20 21 22 23 24 25 ..             20 21 22 23
+
+Packed, a panel is read front to back, from few pages, whatever the operand's strides were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llvmlite import ir
+
+from minicomp.codegen.llvm_control import (
+    Size,
+    add,
+    element,
+    for_range,
+    multiply,
+    remainder,
+    subtract,
+)
+from minicomp.codegen.llvm_emitter import LLVMEmitter
+from minicomp.codegen.llvm_types import MEMORY, i64, literal, pointer, void
+from minicomp.codegen.llvm_vectors import concatenate, lane_range, load_lanes, transpose
+from minicomp.codegen.matmul_plan import Operand
+from minicomp.ir import ITEMSIZE
+
+
+def emit_packer(
+    module: ir.Module, name: str, source: Operand, panel: Operand, lanes: int, vector_width: int
+) -> ir.Function:
+    """Define `void @name(ptr source, ptr panel, i64 depth)`, for panels with `lanes` lanes in use.
+
+    `panel.depth_stride` is the panel's width.
+    """
+    function = ir.Function(module, ir.FunctionType(void, [pointer, pointer, i64]), name)
+    function.linkage = "internal"
+    for argument, argument_name in zip(function.args, ("source", "panel", "depth"), strict=True):
+        argument.name = argument_name
+    packing = _Packing(function, source, panel, lanes, vector_width)
+    packing.emit()
+    return function
+
+
+class _Packing:
+    """The emission of one packing function; methods are named after the loops they emit."""
+
+    def __init__(
+        self, function: ir.Function, source: Operand, panel: Operand, lanes: int, vector_width: int
+    ):
+        self.source, self.panel, self.lanes = source, panel, lanes
+        self.vector_width = vector_width
+        self.from_pointer, self.to_pointer, self.depth = function.args
+        self.builder = ir.IRBuilder(function.append_basic_block("entry"))
+        self.emitter = LLVMEmitter(self.builder, [])
+
+    def emit(self) -> None:
+        builder = self.builder
+        if self.panel.depth_stride == self.source.depth_stride == 1:
+            builder.comment("rows stay rows: copy vectors along the depth")
+            for_range(builder, 0, self.lanes, 1, "lane", self._copy_along)
+        elif self.source.lane_stride == 1:
+            builder.comment("lanes are contiguous: copy vectors across the panel")
+            for_range(builder, 0, self.depth, 1, "k", self._copy_across)
+        elif self.source.depth_stride == 1 and self.vector_width >= self.block:
+            builder.comment("the depth is contiguous: transpose small blocks")
+            whole = self._whole(self.block)
+            for_range(builder, 0, whole, self.block, "k", self._transpose_blocks)
+            for_range(builder, whole, self.depth, 1, "k.left", self._copy_elements)
+        else:
+            builder.comment("nothing is contiguous: copy element by element")
+            for_range(builder, 0, self.depth, 1, "k", self._copy_elements)
+        builder.ret_void()
+
+    @property
+    def block(self) -> int:
+        """Values of k that are transposed at a time: 16 bytes, since shuffles within 16-byte
+        lanes are the cheapest on every CPU with longer vectors."""
+        return 16 // ITEMSIZE[self.panel.dtype]
+
+    def _whole(self, step: int) -> Size:
+        left = remainder(self.builder, self.depth, step, "left")
+        return subtract(self.builder, self.depth, left, "whole")
+
+    def _source(self, lane: Size, k: Size) -> ir.Value:
+        return self._place(self.from_pointer, self.source, lane, k)
+
+    def _panel(self, lane: Size, k: Size) -> ir.Value:
+        return self._place(self.to_pointer, self.panel, lane, k)
+
+    def _place(self, start: ir.Value, operand: Operand, lane: Size, k: Size) -> ir.Value:
+        across = multiply(self.builder, lane, operand.lane_stride)
+        along = multiply(self.builder, k, operand.depth_stride)
+        index = add(self.builder, across, along)
+        return element(self.builder, start, index, MEMORY[operand.dtype])
+
+    # --- rows stay rows ---
+
+    def _copy_along(self, lane: Size) -> None:
+        builder, size = self.builder, self.vector_width
+
+        def copy(k: Size, width: int) -> None:
+            vector = load_lanes(self.emitter, self.source, self._source(lane, k), width, width)
+            builder.store(vector, self._panel(lane, k), align=self.panel.alignment)
+
+        whole = self._whole(size)
+        for_range(builder, 0, whole, size, "k", lambda k: copy(k, size))
+        for_range(builder, whole, self.depth, 1, "k.left", lambda k: copy(k, 1))
+
+    # --- lanes side by side ---
+
+    def _each_vector(self, body: Callable[[Size, int, int], None]) -> None:
+        """body(first lane, lanes in use, width) for the vectors across the panel."""
+        size, width = self.vector_width, self.panel.depth_stride
+        full = self.lanes - self.lanes % size
+        for_range(self.builder, 0, full, size, "lane", lambda first: body(first, size, size))
+        if full < self.lanes:
+            body(full, self.lanes - full, min(size, width - full))
+
+    def _store(self, vector: ir.Value, first: Size, k: Size, width: int) -> None:
+        used = lane_range(self.builder, vector, 0, width)
+        self.builder.store(used, self._panel(first, k), align=self.panel.alignment)
+
+    def _copy_across(self, k: Size) -> None:
+        def copy(first: Size, lanes: int, width: int) -> None:
+            address = self._source(first, k)
+            vector = load_lanes(self.emitter, self.source, address, lanes, self.vector_width)
+            self._store(vector, first, k, width)
+
+        self._each_vector(copy)
+
+    def _transpose_blocks(self, k: Size) -> None:
+        """`block` values of k of all lanes: loaded along the depth, `block` lanes apart, so that
+        a transpose within each 16 bytes of the vectors leaves the lanes in order."""
+
+        def block(first: Size, lanes: int, width: int) -> None:
+            builder, size = self.builder, self.block
+            zeros = literal(MEMORY[self.panel.dtype], 0.0, size)
+            pieces = [zeros] * self.vector_width
+            for lane in range(lanes):
+                address = self._source(add(builder, first, lane), k)
+                pieces[lane] = load_lanes(self.emitter, self.source, address, size, size)
+            rows = [concatenate(builder, pieces[offset::size]) for offset in range(size)]
+            for step, vector in enumerate(transpose(builder, rows)):
+                self._store(vector, first, add(builder, k, step), width)
+
+        self._each_vector(block)
+
+    def _copy_elements(self, k: Size) -> None:
+        """All lanes of one k, one after the other; zeros as far as the panel is wider."""
+        builder, dtype = self.builder, self.panel.dtype
+
+        def copy(lane: Size) -> None:
+            loaded = load_lanes(self.emitter, self.source, self._source(lane, k), 1, 1)
+            builder.store(loaded, self._panel(lane, k), align=ITEMSIZE[dtype])
+
+        def clear(lane: Size) -> None:
+            zero = literal(MEMORY[dtype], 0.0)
+            builder.store(zero, self._panel(lane, k), align=ITEMSIZE[dtype])
+
+        for_range(builder, 0, self.lanes, 1, "lane", copy)
+        for_range(builder, self.lanes, self.panel.depth_stride, 1, "padding", clear)

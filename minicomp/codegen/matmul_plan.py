@@ -1,0 +1,304 @@
+"""What a schedule means for one matrix product on the CPU: tiles, blocks, units, workspace.
+
+In: a `MatmulKernel` and a `CpuMatmulSchedule`. Out: a `Plan`, whose numbers are all that
+`llvm_matmul` needs to emit the loops. Nothing here knows LLVM.
+
+>>> plan = Plan(kernel, schedule)             # 1000 x 1000 x 1000, tiles of 12 x 32
+>>> plan.row_tail, plan.column_tail, plan.depth_blocks, plan.units
+(4, 8, 2, 2)
+
+The loops that a plan describes are Goto's (Goto and van de Geijn, "Anatomy of high-performance
+matrix multiplication", 2008), with one change: a row panel of `a` is packed just before use.
+
+    for unit:                                  # parallel: a piece of the columns (or rows)
+      for batch:
+        for column block:                      # block_columns
+          for depth block:                     # block_depth
+            pack the block of b                # stays in the L2 cache
+            for row panel:                     # tile_rows
+              pack the panel of a              # stays in the L1 cache
+              for column tile:                 # tile_columns
+                micro-kernel                   # the tile's sums stay in registers
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+
+from minicomp.indexing import LoopVariable
+from minicomp.ir import ITEMSIZE
+from minicomp.kernels import MatmulKernel, MatmulSchedule, View
+
+#: workspace parts start on a cache line, so that no vector straddles two
+CACHE_LINE = 64
+
+
+@dataclass(frozen=True)
+class CpuMatmulSchedule(MatmulSchedule):
+    """How a matrix product runs on the CPU. Sizes are in elements.
+
+    `family` is the micro-kernel: "outer" broadcasts an element of `a` against a vector of `b`
+    (lanes are columns of the output), "dot" multiplies vectors along the depth and adds up their
+    lanes at the end. `lanes` is "columns", or "rows" to compute the transpose instead, which
+    swaps the operands. `split` says which axis is cut into `pieces` parallel units;
+    `batch_pieces` cuts the batch.
+    """
+
+    lanes: str = "columns"
+    vector_width: int = 16
+    tile_rows: int = 12
+    tile_columns: int = 32
+    unroll: int = 2
+    block_depth: int = 512
+    block_columns: int = 512
+    pack_a: bool = False
+    pack_b: bool = False
+    split: str = "columns"
+    pieces: int = 1
+    batch_pieces: int = 1
+
+
+@dataclass(frozen=True)
+class Operand:
+    """How a micro-kernel walks an operand, from a pointer to the tile's first element on.
+
+    `lane_stride` leads to the next row of `a` (column of `b`), `depth_stride` to the next k.
+    Elements are converted from `dtype` to `accumulate`. `padded` operands may be read in whole
+    vectors, whatever the tile's width. `alignment` is in bytes.
+    """
+
+    dtype: str
+    accumulate: str
+    lane_stride: int
+    depth_stride: int
+    alignment: int
+    padded: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A kernel together with a schedule, and the numbers that follow from them."""
+
+    kernel: MatmulKernel
+    schedule: CpuMatmulSchedule
+
+    def __post_init__(self) -> None:
+        schedule = self.schedule
+        sizes = (schedule.vector_width, schedule.tile_rows, schedule.tile_columns,
+                 schedule.unroll, schedule.block_depth, schedule.block_columns,
+                 schedule.pieces, schedule.batch_pieces)  # fmt: skip
+        wrong = ""
+        if min(sizes) < 1:
+            wrong = "every size must be at least 1"
+        elif schedule.vector_width & (schedule.vector_width - 1):
+            wrong = "vector_width must be a power of two"
+        elif schedule.block_columns % schedule.tile_columns:
+            wrong = "block_columns must be a multiple of tile_columns"
+        elif schedule.family == "outer":
+            if schedule.tile_columns % schedule.vector_width:
+                wrong = "tile_columns must be a multiple of vector_width"
+            elif self.depth_blocks > 1 and schedule.block_depth % schedule.unroll:
+                wrong = "block_depth must be a multiple of unroll"
+            elif not schedule.pack_b and self.columns.extent > 1 and self.b.column_stride != 1:
+                wrong = "b must be packed where its columns are not contiguous"
+        elif schedule.family == "dot":
+            if schedule.pack_a or schedule.pack_b or self.depth_blocks > 1:
+                wrong = "the dot family neither packs nor blocks the depth"
+            elif schedule.tile_columns > schedule.vector_width:
+                wrong = "tile_columns of the dot family must not exceed vector_width"
+            elif self.depth > 1 and (self.a.column_stride, self.b.row_stride) != (1, 1):
+                wrong = "the dot family needs both operands contiguous along the depth"
+        else:
+            wrong = "family must be outer or dot"
+        if wrong:
+            raise ValueError(f"{schedule} does not fit kernel {self.kernel.name}: {wrong}")
+
+    # The product as the micro-kernel sees it: lanes along columns. Computing the transpose of the
+    # output is multiplying the transposes of the operands in reverse order.
+
+    @property
+    def transposed(self) -> bool:
+        return self.schedule.lanes == "rows"
+
+    @property
+    def rows(self) -> LoopVariable:
+        return self.kernel.column if self.transposed else self.kernel.row
+
+    @property
+    def columns(self) -> LoopVariable:
+        return self.kernel.row if self.transposed else self.kernel.column
+
+    @cached_property
+    def a(self) -> View:
+        return _transpose(self.kernel.b) if self.transposed else self.kernel.a
+
+    @cached_property
+    def b(self) -> View:
+        return _transpose(self.kernel.a) if self.transposed else self.kernel.b
+
+    @property
+    def depth(self) -> int:
+        return self.kernel.depth
+
+    @cached_property
+    def batch_size(self) -> int:
+        return prod(variable.extent for variable in self.kernel.batch)
+
+    # Tiles and blocks.
+
+    @property
+    def row_tail(self) -> int:
+        """Rows that are left over after the full tiles."""
+        return self.rows.extent % self.schedule.tile_rows
+
+    @property
+    def column_tail(self) -> int:
+        return self.columns.extent % self.schedule.tile_columns
+
+    @property
+    def depth_blocks(self) -> int:
+        """At least one, since the epilogue is due even where the depth is 0."""
+        return max(1, _ceil_div(self.depth, self.schedule.block_depth))
+
+    def vector_lanes(self, columns: int) -> list[int]:
+        """The lanes in use of each vector of a row of a tile that is `columns` wide."""
+        width = self.schedule.vector_width
+        return [min(width, columns - start) for start in range(0, columns, width)]
+
+    def panel_width(self, columns: int) -> int:
+        """Columns of a packed panel of b: padded to whole vectors."""
+        return _round_up(columns, self.schedule.vector_width)
+
+    def source(self, view: View, lane_stride: int, depth_stride: int) -> Operand:
+        """An operand as it lies in its argument buffer."""
+        dtype = self.kernel.arguments[view.buffer].dtype
+        return Operand(dtype, self.kernel.accumulate, lane_stride, depth_stride, ITEMSIZE[dtype])
+
+    @property
+    def source_a(self) -> Operand:
+        return self.source(self.a, self.a.row_stride, self.a.column_stride)
+
+    @property
+    def source_b(self) -> Operand:
+        return self.source(self.b, self.b.column_stride, self.b.row_stride)
+
+    def operand_a(self, rows: int) -> Operand:
+        """a as the micro-kernel for tiles of `rows` rows sees it: packed, or in its buffer."""
+        if not self.schedule.pack_a:
+            return self.source_a
+        dtype = self.kernel.accumulate
+        if self.a.column_stride == 1:
+            return Operand(dtype, dtype, self.packed_row, 1, self.itemsize)
+        return Operand(dtype, dtype, 1, rows, self.itemsize)
+
+    @property
+    def packed_row(self) -> int:
+        """From row to row of a packed panel of a that keeps its rows: an odd number of cache
+        lines, so that the rows of a panel fall into different sets of the L1 cache."""
+        lines = _ceil_div(self.schedule.block_depth * self.itemsize, CACHE_LINE) | 1
+        return lines * CACHE_LINE // self.itemsize
+
+    def operand_b(self, columns: int) -> Operand:
+        """b as the micro-kernel for tiles of `columns` columns sees it."""
+        dtype, width = self.kernel.accumulate, self.panel_width(columns)
+        packed = Operand(dtype, dtype, 1, width, self.vector_alignment, padded=True)
+        return packed if self.schedule.pack_b else self.source_b
+
+    @property
+    def vector_alignment(self) -> int:
+        """Of the workspace's vectors, in bytes."""
+        return min(CACHE_LINE, self.schedule.vector_width * self.itemsize)
+
+    # Parallel units.
+
+    @property
+    def unit_rows(self) -> int:
+        """Rows of a unit: whole tiles, so that only the last unit has a tail."""
+        pieces = self.schedule.pieces if self.schedule.split == "rows" else 1
+        return _piece(self.rows.extent, self.schedule.tile_rows, pieces)
+
+    @property
+    def unit_columns(self) -> int:
+        pieces = self.schedule.pieces if self.schedule.split == "columns" else 1
+        return _piece(self.columns.extent, self.schedule.tile_columns, pieces)
+
+    @property
+    def row_pieces(self) -> int:
+        return _ceil_div(self.rows.extent, self.unit_rows)
+
+    @property
+    def column_pieces(self) -> int:
+        return _ceil_div(self.columns.extent, self.unit_columns)
+
+    @property
+    def unit_batches(self) -> int:
+        return max(1, _ceil_div(self.batch_size, self.schedule.batch_pieces))
+
+    @property
+    def batch_pieces(self) -> int:
+        return _ceil_div(self.batch_size, self.unit_batches)
+
+    @property
+    def units(self) -> int:
+        """Independent pieces of work; 0 where the output is empty."""
+        return self.batch_pieces * self.row_pieces * self.column_pieces
+
+    # Workspace: [packed panel of a] [packed block of b] [sums kept between depth blocks].
+
+    @property
+    def itemsize(self) -> int:
+        return ITEMSIZE[self.kernel.accumulate]
+
+    @property
+    def packed_a_bytes(self) -> int:
+        """One row panel."""
+        if not self.schedule.pack_a:
+            return 0
+        return self.schedule.tile_rows * self.packed_row * self.itemsize
+
+    @property
+    def kept_columns(self) -> int:
+        """Columns of the largest column block of a unit."""
+        return min(self.schedule.block_columns, self.unit_columns)
+
+    @property
+    def packed_b_bytes(self) -> int:
+        """One block."""
+        if not self.schedule.pack_b:
+            return 0
+        return _lines(self.kept_columns * self.schedule.block_depth * self.itemsize)
+
+    @property
+    def kept_sums_bytes(self) -> int:
+        """The unit's rows times a column block."""
+        if self.depth_blocks == 1:
+            return 0
+        return _lines(self.unit_rows * self.kept_columns * self.itemsize)
+
+    @property
+    def workspace(self) -> int:
+        """Bytes that a unit needs."""
+        return self.packed_a_bytes + self.packed_b_bytes + self.kept_sums_bytes
+
+
+def _transpose(view: View) -> View:
+    return View(view.buffer, view.offset, view.batch_strides, view.column_stride, view.row_stride)
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _lines(size: int) -> int:
+    return _round_up(size, CACHE_LINE)
+
+
+def _round_up(a: int, multiple: int) -> int:
+    return _ceil_div(a, multiple) * multiple
+
+
+def _piece(extent: int, tile: int, pieces: int) -> int:
+    """The size of a piece when an extent is cut into at most `pieces` of whole tiles."""
+    return max(1, _ceil_div(_ceil_div(extent, tile), pieces)) * tile
