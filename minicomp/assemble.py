@@ -16,8 +16,7 @@ import numpy as np
 
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule
 from minicomp.codegen.matmul_schedules import schedules
-from minicomp.ir import ITEMSIZE
-from minicomp.kernels import LoopKernel, MatmulKernel, Product, View
+from minicomp.kernels import LoopKernel, MatmulKernel, View
 from minicomp.options import Options
 from minicomp.program import Buffer, Call, Program
 from minicomp.runtime.cpu import ArrayView, CpuExecutable, ExternalStep, KernelStep, RunStep

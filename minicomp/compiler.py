@@ -10,16 +10,15 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from minicomp.assemble import Assembler
 from minicomp.debug import show, wanted
-from minicomp.errors import InputError, OptionError, TraceError, UnsupportedError
+from minicomp.errors import InputError, OptionError, UnsupportedError
 from minicomp.explain import Explanation
-from minicomp.interpreter import interpret
 from minicomp.ir import Graph
 from minicomp.options import Options, resolve_options
 from minicomp.passes import optimize
@@ -29,7 +28,6 @@ from minicomp.passes.materialize import materialize
 from minicomp.program import build_program
 from minicomp.record import is_tracing
 from minicomp.report import explanation_of, kernel_texts
-from minicomp.runtime import jit
 from minicomp.runtime.threads import default_num_threads
 from minicomp.selection import replay
 from minicomp.selection.candidates import Choice

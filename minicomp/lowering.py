@@ -193,16 +193,16 @@ class _Lowering:
         variables = [next(inner) if axis in axes else next(outer) for axis in range(len(shape))]
         self.outer = tuple(v for axis, v in enumerate(variables) if axis not in axes)
         self.inner = tuple(v for axis, v in enumerate(variables) if axis in axes)
-        self.domain = tuple(map(Index.of, variables))
+        self.space = tuple(variables)
 
-    def _stored_index(self, value: Value, variables: Sequence[LoopVariable]) -> tuple[Index, ...]:
-        """The index of the element of `value` that the current iteration stores: the one at the
-        same row-major position, of the rows (`variables`) or of the whole space."""
-        if variables:
-            flat = ravel([Index.of(v) for v in variables], [v.extent for v in variables])
-        else:
-            shape = fold_space(self.cluster.fold)[0] if self.cluster.fold else None
-            flat = ravel(self.domain, shape or [v.extent for v in self.outer])
+    @property
+    def domain(self) -> tuple[Index, ...]:
+        """The index of the current iteration, one per axis of the iteration space."""
+        return tuple(map(Index.of, self.space))
+
+    def _stored_index(self, value: Value, loops: Sequence[LoopVariable]) -> tuple[Index, ...]:
+        """The index of the element of `value` at the row-major position that `loops` are at."""
+        flat = ravel([Index.of(loop) for loop in loops], [loop.extent for loop in loops])
         return unravel(flat, value.shape)
 
     def _sweeps(self, full_stores: list[Store]) -> tuple[Sweep, ...]:
@@ -265,6 +265,8 @@ class _Lowering:
         while kind(value) == "movement":
             index = movement_index(value, index)
             (value,) = value.operands
+        if value in self.members:
+            raise NotFusable("a matmul reads its operands from memory")
         placement = self.place(value)
         offset = offset_of(index, placement.strides, placement.offset)
         if not offset.is_affine:
