@@ -27,7 +27,8 @@ INLINE_OPERATIONS = 200
 
 #: Ops that are a few instructions each; every other counts as `LONG_OPERATION`.
 SHORT = frozenset(
-    ["add", "sub", "mul", "div", "neg", "abs", "minimum", "maximum", "where", "cast", "sqrt", "lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_xor", "logical_not", "floor", "ceil", "trunc", "round", "sign"]
+    "add sub mul div neg abs minimum maximum where cast sqrt lt le gt ge eq ne logical_and "
+    "logical_or logical_xor logical_not floor ceil trunc round sign".split()
 )
 LONG_OPERATION = 30
 

@@ -12,7 +12,7 @@ from functools import cache
 from llvmlite import ir
 
 from minicomp.codegen.llvm_emitter import LLVMEmitter
-from minicomp.codegen.llvm_types import MEMORY, i1, i32, lanes_of, widen
+from minicomp.codegen.llvm_types import MEMORY, i1, i32, lanes_of, literal, widen
 from minicomp.codegen.matmul_plan import Operand
 from minicomp.ir import short_dtype
 
