@@ -17,14 +17,13 @@ import numpy as np
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule
 from minicomp.codegen.matmul_schedules import schedules
 from minicomp.kernels import LoopKernel, MatmulKernel, View
-from minicomp.options import Options
 from minicomp.program import Buffer, Call, Program
 from minicomp.runtime.cpu import ArrayView, CpuExecutable, ExternalStep, KernelStep, RunStep
 from minicomp.runtime.cpu_kernels import bare_product, loop_kernel, matmul_kernel
 from minicomp.runtime.stepwise import StepwiseRun, epilogue_of
 from minicomp.runtime.target import host_target
 from minicomp.selection.candidates import Candidate, Choice
-from minicomp.selection.choose import select
+from minicomp.selection.choose import Selector
 from minicomp.selection.externals import External, call_external
 from minicomp.selection.site import CallSite, Operands
 
@@ -50,11 +49,11 @@ class Assembler:
         program: Program,
         arrays: Sequence[np.ndarray],
         externals: Sequence[External],
-        options: Options,
+        selector: Selector,
         threads: int,
     ):
-        self.program, self.options, self.threads = program, options, threads
-        self.externals = externals
+        self.program, self.threads = program, threads
+        self.externals, self.selector = externals, selector
         self.target = host_target()
         self.steps: list[RunStep] = []
         self.extra: list[Buffer] = []
@@ -88,7 +87,8 @@ class Assembler:
             )
             for implementation in implementations
         ]
-        choice = select(site, candidates, partial(self._operands, call, kernel), self.options)
+        operands = OperandsAtHand(self, call, kernel)
+        choice = self.selector.select(site, operands, candidates)
         self.choices.append(choice)
         return implementations[choice.index].steps
 
@@ -102,19 +102,11 @@ class Assembler:
         for step in implementation.steps:
             self.run.execute(step)
 
-    def _operands(self, call: Call, kernel: MatmulKernel) -> Operands:
-        """The arrays at hand at this call, once everything before it has run."""
+    def catch_up(self) -> None:
+        """Run the steps decided on so far, so that memory holds what the next one reads."""
         for step in self.steps[self.executed :]:
             self.run.execute(step)
         self.executed = len(self.steps)
-        a, b = operand_views(call, kernel)
-        (stored,) = call.cluster.stored
-        return Operands(
-            self.run.view(a),
-            self.run.view(b),
-            output=self.run.value(stored),
-            epilogue=epilogue_of(self.run, call.cluster),
-        )
 
     def _codegen(
         self, call: Call, kernel: MatmulKernel, schedule: CpuMatmulSchedule
@@ -146,7 +138,7 @@ class Assembler:
             product = self._add_buffer(_product_buffer(bare, site))
             out = ArrayView(
                 product, site.product_dtype, 0, site.product_shape,
-                _contiguous_strides(site.product_shape), readonly=False,
+                row_major_strides(site.product_shape), readonly=False,
             )  # fmt: skip
             rest = KernelStep(loop_kernel(epilogue, self.target), (product, *call.buffers))
             return [ExternalStep(run, a, b, out), rest]
@@ -156,12 +148,43 @@ class Assembler:
     def _whole_output(self, call: Call, site: CallSite) -> ArrayView:
         (stored,) = call.cluster.stored
         place = self.program.placements[stored]
-        strides = _contiguous_strides(site.product_shape)
+        strides = row_major_strides(site.product_shape)
         return ArrayView(place.buffer, stored.dtype, 0, site.product_shape, strides, readonly=False)
 
     def _add_buffer(self, buffer: Buffer) -> int:
         self.extra.append(buffer)
         return len(self.program.buffers) + len(self.extra) - 1
+
+
+class OperandsAtHand(Operands):
+    """The arrays of a call site, made when selection first looks at them: where nothing is
+    compared nothing before the site needs to run."""
+
+    def __init__(self, assembler: Assembler, call: Call, kernel: MatmulKernel):
+        self._assembler, self._call, self._kernel = assembler, call, kernel
+
+    @cached_property
+    def _views(self) -> tuple[np.ndarray, np.ndarray]:
+        self._assembler.catch_up()
+        a, b = operand_views(self._call, self._kernel)
+        return self._assembler.run.view(a), self._assembler.run.view(b)
+
+    @property
+    def a(self) -> np.ndarray:
+        return self._views[0]
+
+    @property
+    def b(self) -> np.ndarray:
+        return self._views[1]
+
+    @cached_property
+    def output(self) -> np.ndarray:
+        (stored,) = self._call.cluster.stored
+        return self._assembler.run.value(stored)
+
+    @cached_property
+    def epilogue(self) -> Callable[[np.ndarray], np.ndarray] | None:
+        return epilogue_of(self._assembler.run, self._call.cluster)
 
 
 def call_site(call: Call, kernel: MatmulKernel) -> CallSite:
@@ -210,7 +233,3 @@ def _product_buffer(bare: MatmulKernel, site: CallSite) -> Buffer:
     return Buffer("product", "temporary", argument.dtype, site.product_shape, argument.size)
 
 
-def _contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
-    from minicomp.indexing import row_major_strides
-
-    return row_major_strides(shape)

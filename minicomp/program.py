@@ -79,11 +79,15 @@ class Program:
 def build_program(
     graph: Graph,
     clusters: Sequence[Cluster],
-    strides: Mapping[Value, tuple[int, ...]] | None = None,
+    arrays: Sequence[np.ndarray] | None = None,
 ) -> Program:
-    """The program of a graph. `strides` gives inputs' and parameters' strides in elements where
-    they are not contiguous (offsets are in the pointer that a call passes)."""
-    builder = _ProgramBuilder(graph, strides or {})
+    """The program of a graph, for inputs and parameters with the strides of `arrays` (in the
+    order of the graph's values), or for contiguous ones."""
+    outside = [value for value in graph.values if value.op in ("input", "parameter")]
+    strides = {}
+    for value, array in zip(outside, arrays or (), strict=arrays is not None):
+        strides[value] = tuple(stride // array.itemsize for stride in array.strides)
+    builder = _ProgramBuilder(graph, strides)
     for cluster in clusters:
         builder.add(cluster)
     outputs = tuple(builder.placements[value].buffer for value in graph.outputs)

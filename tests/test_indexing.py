@@ -18,7 +18,7 @@ from minicomp.indexing import (
     unravel,
 )
 
-I, J = LoopVariable("i", 6), LoopVariable("j", 4)
+ROW, COLUMN = LoopVariable("i", 6), LoopVariable("j", 4)
 
 
 def value_at(index: Index, point: dict[LoopVariable, int]) -> int:
@@ -35,7 +35,7 @@ def value_at(index: Index, point: dict[LoopVariable, int]) -> int:
     return index.constant + sum(c * atom(a) for a, c in index.terms)
 
 
-POINTS = [{I: i, J: j} for i, j in itertools.product(range(6), range(4))]
+POINTS = [{ROW: i, COLUMN: j} for i, j in itertools.product(range(6), range(4))]
 
 
 @st.composite
@@ -45,9 +45,9 @@ def expressions(draw, depth=3):
         st.sampled_from(["i", "j", "constant"] if depth == 0 else ["add", "mul", "div", "mod"])
     )
     if kind == "i":
-        return Index.of(I), lambda p: p[I]
+        return Index.of(ROW), lambda p: p[ROW]
     if kind == "j":
-        return Index.of(J), lambda p: p[J]
+        return Index.of(COLUMN), lambda p: p[COLUMN]
     if kind == "constant":
         number = draw(st.integers(-5, 20))
         return Index((), number), lambda p: number
@@ -78,13 +78,13 @@ def test_operations_have_their_arithmetic_meaning_at_every_point(pair):
 @given(expressions())
 def test_substitution_moves_the_point(pair):
     index, meaning = pair
-    shifted = index.substitute(lambda a: Index.of(J) + 1 if a == I else None)
+    shifted = index.substitute(lambda a: Index.of(COLUMN) + 1 if a == ROW else None)
     for point in POINTS:
-        assert value_at(shifted, point) == meaning({I: point[J] + 1, J: point[J]})
+        assert value_at(shifted, point) == meaning({ROW: point[COLUMN] + 1, COLUMN: point[COLUMN]})
 
 
 @settings(max_examples=200, deadline=None)
-@given(expressions(), st.sampled_from([I, J]))
+@given(expressions(), st.sampled_from([ROW, COLUMN]))
 def test_coefficient_is_the_step_of_the_variable_wherever_it_is_given(pair, variable):
     index, meaning = pair
     step = index.coefficient(variable)
@@ -107,7 +107,7 @@ def test_coefficient_is_the_step_of_the_variable_wherever_it_is_given(pair, vari
     ],
 )
 def test_a_reshape_there_and_back_vanishes(shape, other):
-    here = (Index.of(I), Index.of(J))
+    here = (Index.of(ROW), Index.of(COLUMN))
     there = unravel(ravel(here, shape), other)
     assert unravel(ravel(there, other), shape) == here
 
@@ -115,7 +115,7 @@ def test_a_reshape_there_and_back_vanishes(shape, other):
 def test_splitting_an_axis_gives_divisions_and_merging_one_gives_none():
     split = unravel(Index.of(LoopVariable("k", 24)), (6, 4))
     assert [str(index) for index in split] == ["k // 4", "k % 4"]
-    merged = unravel(ravel((Index.of(I), Index.of(J)), (6, 4)), (24,))
+    merged = unravel(ravel((Index.of(ROW), Index.of(COLUMN)), (6, 4)), (24,))
     assert [str(index) for index in merged] == ["4*i + j"]
 
 
@@ -124,8 +124,8 @@ def test_a_loop_that_runs_once_is_the_constant_zero():
 
 
 def test_variables_are_found_inside_divisions():
-    index = Index.of(I) // 4 + Index.of(J)
-    assert set(index_variables(index)) == {I, J}
+    index = Index.of(ROW) // 4 + Index.of(COLUMN)
+    assert set(index_variables(index)) == {ROW, COLUMN}
 
 
 def test_row_major_strides_of_empty_axes_stay_positive():
