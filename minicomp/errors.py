@@ -58,6 +58,14 @@ class ControlFlowError(TraceError):
     """Python control flow (if, while, int(), float() ...) on a traced value."""
 
 
+class ModuleError(MinicompError, TypeError):
+    """A module was put together wrongly: an attribute set too early, or of the wrong kind."""
+
+
+class StateDictError(MinicompError, RuntimeError):
+    """A state dict does not fit the module: missing or unexpected names, wrong shapes."""
+
+
 class GraphError(MinicompError, ValueError):
     """The verifier found a graph that breaks a rule of the IR."""
 

@@ -1,0 +1,205 @@
+"""Tracing: a module's `forward`, or a plain function, run once on symbolic tensors.
+
+In: the function and example arguments, of which shapes, dtypes and devices count. Out: a `Graph`.
+
+>>> graph = trace(lambda x, scale: {"y": x * scale}, np.zeros(3, np.float32), 2.0)
+>>> [str(value.type) for value in graph]
+['f32[3]', 'f32[3]', 'f32[3]']
+>>> interpret(graph, np.ones(3, np.float32))
+{'y': array([2., 2., 2.], dtype=float32)}
+
+What is an array among the arguments, however nested, becomes an input of the graph; Python
+numbers, strings and None are constants of the trace, and another value of theirs needs another
+trace. Parameters, and arrays that the function finds elsewhere, are read at each call, so that
+changing them in place shows; what NumPy computes from them during the trace is not. NumPy scalars
+and arrays without axes that the function finds are baked in.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import inspect
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minicomp import tree
+from minicomp.errors import MinicompError, TraceError
+from minicomp.functional.operands import tensor
+from minicomp.ir import Graph, TensorType
+from minicomp.record import Cell, Recorder, Symbolic, array_type, check_belongs, user_location
+from minicomp.tensor import Tensor
+
+#: what may stand among arguments as a constant of the trace
+STATIC_TYPES = (type(None), bool, int, float, complex, str, bytes, enum.Enum, type, np.dtype,
+                type(Ellipsis), range)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a trace depends on: how the arguments nest, with their constants, and the types of
+    the arrays among them. Hashable: calls of one signature share a graph."""
+
+    structure: tree.Structure
+    types: tuple[TensorType, ...]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A graph, and the signature of the calls that it is for. Inputs are in the signature's
+    order."""
+
+    graph: Graph
+    signature: Signature
+
+
+def trace(model: Any, *example_inputs: Any, **example_keywords: Any) -> Graph:
+    """The graph of `model`, an `nn.Module` or a function on tensors, for arguments like these.
+
+    Raises ControlFlowError where Python asks for the numbers of a traced tensor, TraceError for
+    what cannot be traced, ShapeError and the like for ops that do not fit; all name the line.
+    """
+    return trace_call(model, example_inputs, example_keywords).graph
+
+
+def trace_call(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Traced:
+    """As `trace`, with the signature that says which calls the graph is for."""
+    signature, _ = flatten_arguments(args, kwargs)
+    # A compiled module stands for what it was compiled from.
+    model = getattr(model, "__minicomp_original__", model)
+    holders = _named_holders(model)
+    names = {id(holder): name for name, holder in holders.items()}
+    recorder = Recorder(Tensor, names, _device(signature.types, holders.values()))
+    with recorder:
+        input_names = _input_names(model, signature.structure, taken=set(holders))
+        inputs = [
+            recorder.input(name, type)
+            for name, type in zip(input_names, signature.types, strict=True)
+        ]
+        args, kwargs = tree.unflatten(signature.structure, inputs)
+        outputs, output_tree = _outputs(model(*args, **kwargs), recorder)
+    values = tuple(recorder.values)
+    graph = Graph(_graph_name(model), values, outputs, recorder.bindings, output_tree)
+    return Traced(graph, signature)
+
+
+# --- arguments ---
+
+
+def flatten_arguments(
+    args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Signature, list[Any]]:
+    """The signature of a call, and the arrays among its arguments in the order of inputs."""
+    arrays, structure = tree.flatten((tuple(args), dict(kwargs)), _is_static)
+    types = []
+    for number, array in enumerate(arrays):
+        try:
+            types.append(_argument_type(array))
+        except MinicompError as error:
+            _, *path = tree.paths(structure)[number]
+            raise error.placed(f"argument {_dotted(path)}", user_location()) from None
+    return Signature(structure, tuple(types)), arrays
+
+
+def _dotted(path: Sequence[Any]) -> str:
+    return ".".join(str(step) for step in path)
+
+
+def _is_static(leaf: Any) -> bool:
+    return isinstance(leaf, STATIC_TYPES) and not isinstance(leaf, np.generic)
+
+
+def _argument_type(leaf: Any) -> TensorType:
+    if isinstance(leaf, Symbolic):
+        raise TraceError("got a traced tensor; to trace a function within a function, call it")
+    found = array_type(leaf)
+    if found is None:
+        raise TraceError(
+            f"got a {type(leaf).__name__}; wanted an array, a number, a string or None, or a "
+            f"tuple, list or dict of them"
+        )
+    return found
+
+
+def _input_names(model: Any, structure: tree.Structure, taken: set[str]) -> list[str]:
+    """Names of the inputs: the parameter's name and the way from there, as in `batch.image`."""
+    declared = _declared_names(model)
+    names = []
+    for kind, first, *rest in tree.paths(structure):
+        if kind == 1:  # a keyword argument
+            steps = [first, *rest]
+        elif first < len(declared):
+            steps = [declared[first], *rest]
+        else:
+            steps = [f"arg{first}", *rest]
+        name = re.sub(r"[^\w.]", "_", _dotted(steps))
+        names.append(_unique(name, taken))
+    return names
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """The name, numbered if there is such a one already."""
+    candidate, count = name, 0
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}_{count}"
+    taken.add(candidate)
+    return candidate
+
+
+def _declared_names(model: Any) -> list[str]:
+    """The names of a function's positional parameters; none for a builtin that hides them."""
+    try:
+        signature = inspect.signature(getattr(model, "forward", model))
+    except (TypeError, ValueError):
+        return []
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in signature.parameters.values() if p.kind in positional]
+
+
+# --- the module ---
+
+
+def _named_holders(model: Any) -> dict[str, Any]:
+    """The arrays and parameters that belong to a module (or to the module of a method)."""
+    owner = model if hasattr(model, "named_holders") else getattr(model, "__self__", None)
+    named_holders = getattr(owner, "named_holders", dict)
+    return dict(named_holders())
+
+
+def _device(types: Iterable[TensorType], holders: Iterable[Any]) -> str:
+    """Where tensors made from nothing belong: on the GPU if anything is there."""
+    found = [*types, *(array_type(holder) for holder in holders if isinstance(holder, Cell))]
+    return "cuda" if any(t is not None and t.device == "cuda" for t in found) else "cpu"
+
+
+def _graph_name(model: Any) -> str:
+    while isinstance(model, functools.partial):
+        model = model.func
+    name = getattr(model, "__name__", type(model).__name__)
+    return re.sub(r"\W+", "_", name).strip("_") or "function"
+
+
+# --- outputs ---
+
+
+def _outputs(result: Any, recorder: Recorder) -> tuple[tuple[Any, ...], tree.Structure]:
+    """The values that a function returned, and how they nest. What is no array is a constant of
+    the structure; arrays are read at each call."""
+    leaves, structure = tree.flatten(result, _is_static)
+    values = []
+    for leaf in leaves:
+        if not isinstance(leaf, Symbolic) and array_type(leaf) is None:
+            raise TraceError(
+                f"the function returned a {type(leaf).__name__}; wanted tensors, numbers, strings "
+                f"or None, or tuples, lists and dicts of them",
+                location=user_location(),
+            )
+        leaf = tensor(leaf)
+        check_belongs(leaf, recorder)
+        values.append(leaf.value)
+    return tuple(values), structure
