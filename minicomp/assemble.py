@@ -121,7 +121,7 @@ class Assembler:
                 buffers = (*buffers, self._add_buffer(workspace))
             return [KernelStep(compiled, buffers)]
 
-        return _Implementation(schedule.name, make_steps)
+        return _Implementation(schedule.label, make_steps)
 
     def _external(
         self, call: Call, kernel: MatmulKernel, site: CallSite, external: External
@@ -133,7 +133,7 @@ class Assembler:
             a, b = operand_views(call, kernel)
             run = partial(call_external, external, site)
             if not kernel.has_epilogue and _is_whole(call, self.program):
-                return [ExternalStep(run, a, b, self._whole_output(call, site))]
+                return [ExternalStep(external.name, run, a, b, self._whole_output(call, site))]
             bare, epilogue = bare_product(kernel)
             product = self._add_buffer(_product_buffer(bare, site))
             out = ArrayView(
@@ -141,7 +141,7 @@ class Assembler:
                 row_major_strides(site.product_shape), readonly=False,
             )  # fmt: skip
             rest = KernelStep(loop_kernel(epilogue, self.target), (product, *call.buffers))
-            return [ExternalStep(run, a, b, out), rest]
+            return [ExternalStep(external.name, run, a, b, out), rest]
 
         return _Implementation(external.name, make_steps, external)
 
@@ -231,5 +231,3 @@ def _is_whole(call: Call, program: Program) -> bool:
 def _product_buffer(bare: MatmulKernel, site: CallSite) -> Buffer:
     argument = bare.arguments[bare.store.buffer]
     return Buffer("product", "temporary", argument.dtype, site.product_shape, argument.size)
-
-

@@ -20,18 +20,24 @@ from minicomp.debug import show, wanted
 from minicomp.errors import InputError, OptionError, UnsupportedError
 from minicomp.explain import Explanation
 from minicomp.ir import Graph
-from minicomp.options import Options, resolve_options
+from minicomp.config import resolve_options
+from minicomp.disk_cache import DiskCache
+from minicomp.options import Options
+from minicomp.nn.module import state_key
+from minicomp.nn.parameter import structure_version
 from minicomp.passes import optimize
 from minicomp.passes.freeze import freeze
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
+from minicomp.passes.split_reductions import split_reductions
 from minicomp.program import build_program
 from minicomp.record import is_tracing
-from minicomp.report import explanation_of, kernel_texts
 from minicomp.runtime.threads import default_num_threads
-from minicomp.selection import replay
 from minicomp.selection.candidates import Choice
+from minicomp.selection.choose import Selector
+from minicomp.selection.device import HostDevice
 from minicomp.selection.externals import External, register
+from minicomp.selection.replay import save_choices
 from minicomp.specialization import (
     Layout,
     Specialization,
@@ -48,17 +54,20 @@ def compile_graph(
     graph: Graph,
     inputs: Sequence[np.ndarray],
     externals: Sequence[External],
-    options: Options,
+    selector: Selector,
+    threads: int,
 ) -> Specialization:
     """The pipeline after tracing, for inputs like these: from a graph to something that runs."""
+    options = selector.options
     traced = show("graph", verify(graph))
     graph = verify(frozen(traced)) if options.freeze else traced
     graph = optimize(graph, trace=show_pass)
+    graph = verify(split_reductions(graph))
     graph = verify(materialize(graph))
     clusters = fuse(graph, epilogues=options.epilogue_fusion)
     arrays = arrays_of(graph, inputs)
-    program = show("kernels", build_program(graph, clusters, arrays), kernel_texts)
-    assembler = Assembler(program, arrays, externals, options, threads_of(options))
+    program = show("kernels", build_program(graph, clusters, arrays))
+    assembler = Assembler(program, arrays, externals, selector, threads)
     executable = assembler.assemble()
     specialization = Specialization(traced, program, executable, assembler.choices)
     show("llvm", specialization, Specialization.llvm_ir)
@@ -77,11 +86,6 @@ def arrays_of(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         inputs[source] if isinstance(source, int) else held_array(source)
         for source in argument_sources(graph)
     ]
-
-
-def threads_of(options: Options) -> int:
-    """The option `num_threads`, else MINICOMP_NUM_THREADS, else the CPUs of this process."""
-    return options.num_threads or default_num_threads()
 
 
 def show_pass(name: str, graph: Graph) -> None:
@@ -145,11 +149,13 @@ class CompiledModule:
         self.__minicomp_original__ = original
         self._options = options
         self._externals = register(options.external_matmul)
+        self._threads = options.num_threads or default_num_threads()
+        self._selector = Selector(options, HostDevice(self._threads), DiskCache("choices"))
         self._name = name or getattr(original, "__name__", type(original).__name__)
         self._lock = threading.RLock()
         self._specializations: OrderedDict[Any, Specialization] = OrderedDict()
         self._last: Specialization | None = None
-        replay.check(options.choices)
+        self._state: tuple[int, Any] | None = None
         if not isinstance(original, Graph):
             functools.update_wrapper(self, original, updated=())
 
@@ -170,7 +176,7 @@ class CompiledModule:
         self, signature: Signature, args: Any, kwargs: Any, inputs: Sequence[np.ndarray]
     ) -> Specialization:
         """The specialization for a call, compiled if it is the first of its kind."""
-        key = (signature, *map(Layout.of, inputs), state_of(self.__minicomp_original__))
+        key = (signature, *map(Layout.of, inputs), self._module_state())
         found = self._specializations.get(key)
         if found is None:
             with self._lock:
@@ -183,19 +189,27 @@ class CompiledModule:
         self._last = found
         return found
 
+    def _module_state(self) -> Any:
+        """What a trace read off the module besides arrays: flags, sizes, which parameters. Looked
+        at again only when something about some module has changed."""
+        version = structure_version()
+        if self._state is None or self._state[0] != version:
+            self._state = (version, state_key(self.__minicomp_original__))
+        return self._state[1]
+
     def _compiled(self, args: Any, kwargs: Any, inputs: Sequence[np.ndarray]) -> Specialization:
         original = self.__minicomp_original__
         graph = (
             original if isinstance(original, Graph) else trace_call(original, args, kwargs).graph
         )
-        return compile_graph(graph, inputs, self._externals, self._options)
+        return compile_graph(graph, inputs, self._externals, self._selector, self._threads)
 
     # --- looking inside ---
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """What was compiled, and why each candidate was chosen or not: for a call with these
         arguments, or for the last one."""
-        return explanation_of(self._name, self._inspected(args, kwargs))
+        return self._inspected(args, kwargs).explain(self._name)
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """The graph as it was traced, for a call with these arguments, or for the last one."""
@@ -218,9 +232,9 @@ class CompiledModule:
         return self._inspected(args, kwargs).choices
 
     def save_choices(self, path: Any) -> None:
-        """Write the choices of every kind of call so far as JSON, for `options={"choices": path}`."""
+        """Write the choices of all calls so far as JSON, for `options={"choices": path}`."""
         choices = [c for s in self._specializations.values() for c in s.choices]
-        replay.save_choices(path, choices)
+        save_choices(path, choices)
 
     def _inspected(self, args: Any, kwargs: Any) -> Specialization:
         if args or kwargs:

@@ -187,7 +187,8 @@ class LoopKernel:
     sweeps: tuple[Sweep, ...]
     row_stores: tuple[Store, ...] = ()
     scratch: tuple[Argument, ...] = ()
-    locations: tuple[Location, ...] = ()
+    operations: tuple[str, ...] = ()  # the ops of the tensor IR that it computes
+    locations: tuple[Location, ...] = ()  # the user's lines that they come from
 
     @property
     def rows(self) -> int:
@@ -235,7 +236,8 @@ class MatmulKernel:
     b: View
     accumulate: str
     store: Store
-    location: Location | None = None
+    operations: tuple[str, ...] = ()
+    locations: tuple[Location, ...] = ()
 
     @property
     def has_epilogue(self) -> bool:

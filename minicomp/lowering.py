@@ -172,6 +172,7 @@ class _Lowering:
                 self.inner,
                 self._sweeps(full_stores),
                 tuple(row_stores),
+                operations=self._operations(),
                 locations=self._locations(),
             )
         )
@@ -245,7 +246,7 @@ class _Lowering:
         accumulate = "float64" if product.dtype == "float64" else "float32"
         return MatmulKernel(
             self.name, tuple(self.arguments), batch, row, column, depth, a, b, accumulate, store,
-            product.location,
+            self._operations(), self._locations(),
         )  # fmt: skip
 
     def _view(
@@ -384,6 +385,9 @@ class _Lowering:
         if STATUS not in self.buffers:
             self.arguments.append(Argument("status", "int32", 1, written=True))
             self.buffers.append(STATUS)
+
+    def _operations(self) -> tuple[str, ...]:
+        return tuple(value.op for value in self.cluster.members)
 
     def _locations(self) -> tuple[Location, ...]:
         found = [v.location for v in self.cluster.members if v.location is not None]

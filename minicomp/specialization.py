@@ -15,10 +15,14 @@ import numpy as np
 
 from minicomp import tree
 from minicomp.errors import DeviceError, DTypeError
+from minicomp.explain import Explanation, KernelRecord
 from minicomp.ir import Graph, Value, dtype_name, numpy_dtype
+from minicomp.kernels import MatmulKernel
 from minicomp.program import Program
 from minicomp.record import Cell
-from minicomp.runtime.cpu import CpuExecutable
+from minicomp.runtime import jit
+from minicomp.runtime.cpu import CpuExecutable, ExternalStep, KernelStep, RunStep
+from minicomp.runtime.cpu_kernels import CompiledKernel
 from minicomp.selection.candidates import Choice
 
 #: What the CPU computes in. The half-width floats are for CUDA.
@@ -26,7 +30,7 @@ CPU_DTYPES = ("float32", "float64", "int32", "int64", "bool")
 
 
 class StaleError(Exception):
-    """A parameter no longer has the type that was compiled for. Internal: it means compile again."""
+    """A parameter no longer has the type that was compiled for. Internal: compile again."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,32 @@ class Specialization:
                 raise StaleError
             arrays.append(array)
         return arrays
+
+    # --- looking inside ---
+
+    def explain(self, name: str) -> Explanation:
+        """What was compiled, and why each matmul is done the way it is."""
+        return Explanation(name, self.choices, tuple(map(self._record, self.executable.steps)))
+
+    def _record(self, step: RunStep) -> KernelRecord:
+        buffers = tuple(self.executable.buffers[number].name for number in step.buffers)
+        if isinstance(step, ExternalStep):
+            return KernelRecord(step.name, "external", ("matmul",), buffers)
+        kernel = step.kernel.kernel
+        kind = "matmul" if isinstance(kernel, MatmulKernel) else "loop"
+        return KernelRecord(kernel.name, kind, kernel.operations, buffers)
+
+    def _compiled(self) -> list[CompiledKernel]:
+        steps = [step for step in self.executable.steps if isinstance(step, KernelStep)]
+        return list({step.kernel.llvm_ir: step.kernel for step in steps}.values())
+
+    def llvm_ir(self) -> str:
+        """The LLVM IR of every kernel, as generated: comments and names included."""
+        return "\n".join(kernel.llvm_ir for kernel in self._compiled())
+
+    def assembly(self) -> str:
+        """The machine code of every kernel, as assembly text."""
+        return "\n".join(jit.assembly(k.llvm_ir, k.target) for k in self._compiled())
 
 
 def arguments_of(graph: Graph) -> list[Value]:

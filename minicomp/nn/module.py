@@ -355,3 +355,32 @@ def _store(table: dict[str, Any], key: str, array: np.ndarray) -> None:
         table[key].data = replacement
     else:
         table[key] = replacement
+
+
+#: What an attribute may be that a trace can depend on without its being an array.
+_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+
+
+def state_key(model: Any) -> Any:
+    """A hashable account of what a trace reads off a module besides the contents of arrays: the
+    mode, plain attributes, and which modules and parameters there are. None for a function."""
+    owner = model if isinstance(model, Module) else getattr(model, "__self__", None)
+    if not isinstance(owner, Module):
+        return None
+    return tuple(
+        (path, id(module), *_plain_attributes(module)) for path, module in owner.named_modules()
+    )
+
+
+def _plain_attributes(module: Module) -> Iterator[Any]:
+    for name, item in vars(module).items():
+        if _is_plain(item):
+            yield name, type(item), item
+        elif isinstance(item, np.ndarray):
+            yield name, id(item)
+    for name, parameter in (*module._parameters.items(), *module._buffers.items()):
+        yield name, id(parameter)
+
+
+def _is_plain(item: Any) -> bool:
+    return isinstance(item, _PLAIN) or (isinstance(item, tuple) and all(map(_is_plain, item)))

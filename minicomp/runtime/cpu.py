@@ -42,8 +42,9 @@ class KernelStep:
 
 @dataclass(frozen=True, eq=False)
 class ExternalStep:
-    """Call an external matmul: `call(a, b, out)` on views of these buffers."""
+    """Call the external matmul `name`: `call(a, b, out)` on views of these buffers."""
 
+    name: str
     call: Callable[[np.ndarray, np.ndarray, np.ndarray], None]
     a: ArrayView
     b: ArrayView
