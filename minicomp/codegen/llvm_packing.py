@@ -2,8 +2,7 @@
 
 In: how an operand lies in its buffer. Out: an internal function that fills one *panel*: for each k
 in turn, the elements of `width` rows of `a` (or columns of `b`) side by side. Where fewer lanes
-are left than the panel is wide, the rest is filled with zeros. (Rows of `a` that are contiguous
-stay rows: its elements are loaded one by one anyway.)
+are left than the panel is wide, the rest is filled with zeros.
 
     b, columns contiguous            panel, 4 wide
     00 01 02 03 04 05 ..             00 01 02 03
@@ -65,15 +64,13 @@ class _Packing:
 
     def emit(self) -> None:
         builder = self.builder
-        if self.panel.depth_stride == self.source.depth_stride == 1:
-            builder.comment("rows stay rows: copy vectors along the depth")
-            for_range(builder, 0, self.lanes, 1, "lane", self._copy_along)
-        elif self.source.lane_stride == 1:
-            builder.comment("lanes are contiguous: copy vectors across the panel")
-            for_range(builder, 0, self.depth, 1, "k", self._copy_across)
+        if self.source.lane_stride == 1:
+            builder.comment("lanes are contiguous: copy vectors")
+            for_range(builder, 0, self.depth, 1, "k", self._copy_vectors)
         elif self.source.depth_stride == 1 and self.vector_width >= self.block:
             builder.comment("the depth is contiguous: transpose small blocks")
-            whole = self._whole(self.block)
+            left = remainder(builder, self.depth, self.block, "left")
+            whole = subtract(builder, self.depth, left, "whole")
             for_range(builder, 0, whole, self.block, "k", self._transpose_blocks)
             for_range(builder, whole, self.depth, 1, "k.left", self._copy_elements)
         else:
@@ -87,10 +84,6 @@ class _Packing:
         lanes are the cheapest on every CPU with longer vectors."""
         return 16 // ITEMSIZE[self.panel.dtype]
 
-    def _whole(self, step: int) -> Size:
-        left = remainder(self.builder, self.depth, step, "left")
-        return subtract(self.builder, self.depth, left, "whole")
-
     def _source(self, lane: Size, k: Size) -> ir.Value:
         return self._place(self.from_pointer, self.source, lane, k)
 
@@ -102,21 +95,6 @@ class _Packing:
         along = multiply(self.builder, k, operand.depth_stride)
         index = add(self.builder, across, along)
         return element(self.builder, start, index, MEMORY[operand.dtype])
-
-    # --- rows stay rows ---
-
-    def _copy_along(self, lane: Size) -> None:
-        builder, size = self.builder, self.vector_width
-
-        def copy(k: Size, width: int) -> None:
-            vector = load_lanes(self.emitter, self.source, self._source(lane, k), width, width)
-            builder.store(vector, self._panel(lane, k), align=self.panel.alignment)
-
-        whole = self._whole(size)
-        for_range(builder, 0, whole, size, "k", lambda k: copy(k, size))
-        for_range(builder, whole, self.depth, 1, "k.left", lambda k: copy(k, 1))
-
-    # --- lanes side by side ---
 
     def _each_vector(self, body: Callable[[Size, int, int], None]) -> None:
         """body(first lane, lanes in use, width) for the vectors across the panel."""
@@ -130,7 +108,7 @@ class _Packing:
         used = lane_range(self.builder, vector, 0, width)
         self.builder.store(used, self._panel(first, k), align=self.panel.alignment)
 
-    def _copy_across(self, k: Size) -> None:
+    def _copy_vectors(self, k: Size) -> None:
         def copy(first: Size, lanes: int, width: int) -> None:
             address = self._source(first, k)
             vector = load_lanes(self.emitter, self.source, address, lanes, self.vector_width)

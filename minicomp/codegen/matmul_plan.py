@@ -189,16 +189,7 @@ class Plan:
         if not self.schedule.pack_a:
             return self.source_a
         dtype = self.kernel.accumulate
-        if self.a.column_stride == 1:
-            return Operand(dtype, dtype, self.packed_row, 1, self.itemsize)
         return Operand(dtype, dtype, 1, rows, self.itemsize)
-
-    @property
-    def packed_row(self) -> int:
-        """From row to row of a packed panel of a that keeps its rows: an odd number of cache
-        lines, so that the rows of a panel fall into different sets of the L1 cache."""
-        lines = _ceil_div(self.schedule.block_depth * self.itemsize, CACHE_LINE) | 1
-        return lines * CACHE_LINE // self.itemsize
 
     def operand_b(self, columns: int) -> Operand:
         """b as the micro-kernel for tiles of `columns` columns sees it."""
@@ -256,7 +247,7 @@ class Plan:
         """One row panel."""
         if not self.schedule.pack_a:
             return 0
-        return self.schedule.tile_rows * self.packed_row * self.itemsize
+        return _lines(self.schedule.tile_rows * self.schedule.block_depth * self.itemsize)
 
     @property
     def kept_columns(self) -> int:

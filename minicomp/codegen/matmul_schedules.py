@@ -1,0 +1,265 @@
+"""Which schedules are worth trying for a matrix product on the CPU, the best guess first.
+
+In: a `MatmulKernel`, the target, the number of threads. Out: a handful of `CpuMatmulSchedule`s.
+Without autotuning the first is used; with it, all are timed. What is a good guess depends on the
+shape and on which way the operands are contiguous:
+
+    one row or column     the matrix is read once, at memory speed: `stream`, or `dot` if transposed
+    few rows              the same, for a few rows at a time
+    small                 everything stays in the caches: no packing
+    b contiguous along k  `dot` needs no packing; or packing, which transposes
+    large                 blocks packed for the caches
+
+>>> [str(s) for s in schedules(kernel, host_target(), num_threads=1)][0]    # 1024 x 1024 x 1024
+'CpuMatmulSchedule(family=outer lanes=columns vector_width=16 tile_rows=12 tile_columns=32 ...)'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import prod
+from typing import Any
+
+from minicomp.codegen.matmul_plan import CpuMatmulSchedule, Plan
+from minicomp.ir import ITEMSIZE
+from minicomp.kernels import MatmulKernel, View
+
+#: More are never offered: each costs tens of milliseconds to compile and time.
+MOST = 10
+
+#: A guess at the L2 cache of a core; half of it is left to the other operand and the output.
+L2_BYTES = 1 << 20
+
+#: Depth of a packed block, in bytes of one row: 12 such rows fill most of a 32 kB L1 cache.
+DEPTH_BYTES = 2048
+BLOCK_COLUMNS = 512
+
+#: What a core does in a second, roughly, and how long work must last to be worth a second thread
+#: (handing it over takes a few microseconds).
+FLOPS, BYTES = 60e9, 20e9
+WORTH_A_THREAD = 20e-6
+
+
+def schedules(
+    kernel: MatmulKernel, target: Any, num_threads: int = 1
+) -> tuple[CpuMatmulSchedule, ...]:
+    """The candidates of a call site. All fit the kernel; no two are the same."""
+    chooser = _Chooser(kernel, target, num_threads)
+    chosen: dict[CpuMatmulSchedule, None] = {}  # an ordered set
+    for schedule in chooser.candidates():
+        chosen.setdefault(chooser.share_out(schedule))
+    return tuple(chosen)[:MOST]
+
+
+@dataclass(frozen=True)
+class _Chooser:
+    kernel: MatmulKernel
+    target: Any
+    num_threads: int
+
+    @cached_property
+    def lanes(self) -> str:
+        """A product with one column is computed as the transpose, which has one row."""
+        return "rows" if self.kernel.column.extent == 1 != self.kernel.row.extent else "columns"
+
+    @cached_property
+    def oriented(self) -> tuple[int, int, View, View]:
+        """Rows, columns and operands as the micro-kernel sees them."""
+        plan = Plan(self.kernel, CpuMatmulSchedule("outer", self.lanes, pack_b=True))
+        return plan.rows.extent, plan.columns.extent, plan.a, plan.b
+
+    @property
+    def depth(self) -> int:
+        return self.kernel.depth
+
+    @property
+    def itemsize(self) -> int:
+        return ITEMSIZE[self.kernel.accumulate]
+
+    @property
+    def width(self) -> int:
+        """Lanes of the widest vector."""
+        return self.target.vector_bits // 8 // self.itemsize
+
+    @property
+    def many_registers(self) -> bool:
+        """32 vector registers (AVX-512, NEON) or 16 (AVX2 and before)."""
+        return self.target.vector_bits == 512 or not self.target.triple.startswith(("x86", "i"))
+
+    @property
+    def sums(self) -> int:
+        """Vector registers for sums, those for operands left out."""
+        return 24 if self.many_registers else 12
+
+    @property
+    def tiles(self) -> tuple[tuple[int, int], ...]:
+        """(rows, vectors) of the best register tiles. Each k takes rows + vectors loads for
+        rows * vectors multiplications, so nearly square ones keep the load ports free."""
+        return ((12, 2), (8, 3), (6, 4)) if self.many_registers else ((6, 2), (4, 3))
+
+    # --- the shape classes ---
+
+    def candidates(self) -> Iterator[CpuMatmulSchedule]:
+        rows, columns, a, b = self.oriented
+        matrix_bytes = self.depth * columns * self.itemsize
+        if b.column_stride == 1 or columns == 1:
+            if rows <= self.sums // 2:
+                yield from self.few_rows(matrix_bytes)
+            elif matrix_bytes <= L2_BYTES // 2:
+                yield from self.direct()
+                yield from self.packed()
+            else:
+                yield from self.packed()
+                yield from self.direct()
+        elif self.depth >= self.width and (a.column_stride, b.row_stride) == (1, 1):
+            if rows == 1 or matrix_bytes <= L2_BYTES or rows <= 64:
+                yield from self.dots()
+                yield from self.packed()
+            else:
+                yield from self.packed()
+                yield from self.dots()
+        else:
+            yield from self.packed()
+
+    def few_rows(self, matrix_bytes: int) -> Iterator[CpuMatmulSchedule]:
+        """Every element of b is used by few rows: read b once, in the order it lies in."""
+        rows, columns, _, _ = self.oriented
+        most = max(1, self.sums // rows)
+        wide = [self.outer(rows, min(most, vectors), unroll=4) for vectors in (16, 8, 4)]
+        unroll = 8 if rows <= 4 else 4
+        streams = [
+            self.outer(rows, min(most, vectors), depth=depth, unroll=unroll)
+            for depth, vectors in ((8, 4), (16, 3), (8, 8), (4 * unroll, 2))
+        ]
+        # Reading a narrow stripe of a wide matrix touches a page for every row.
+        stripe_is_matrix = columns <= 512
+        yield from wide[:2] if stripe_is_matrix or matrix_bytes < L2_BYTES // 4 else ()
+        yield from streams
+        yield from wide
+
+    def direct(self) -> Iterator[CpuMatmulSchedule]:
+        """No packing."""
+        for rows, vectors in self.tiles:
+            yield self.outer(rows, vectors)
+        yield self.outer(2 * self.tiles[0][0], 1)
+
+    def packed(self) -> Iterator[CpuMatmulSchedule]:
+        """Blocks of b packed; panels of a too, unless its elements lie well as they are."""
+        depth = DEPTH_BYTES // self.itemsize
+        first, *others = self.tiles
+        for pack_a in (self.rows_collide, not self.rows_collide):
+            yield self.outer(*first, depth=depth, pack_a=pack_a, pack_b=True)
+        for tile in others:
+            yield self.outer(*tile, depth=depth, pack_a=True, pack_b=True)
+        yield self.outer(*first, depth=depth, width=BLOCK_COLUMNS // 2, pack_a=True, pack_b=True)
+
+    def dots(self) -> Iterator[CpuMatmulSchedule]:
+        """Lanes along the depth."""
+        if self.oriented[0] == 1:
+            tiles: tuple[tuple[int, int], ...] = ((1, 8), (1, 4), (1, 16))
+        else:
+            tiles = ((4, 4), (6, 4), (2, 8)) if self.many_registers else ((3, 3), (2, 4), (4, 2))
+        for rows, columns in tiles:
+            yield self.dot(rows, columns)
+
+    @property
+    def rows_collide(self) -> bool:
+        """Whether rows of a, so far apart, fall into the same few sets of the L1 cache."""
+        a = self.oriented[2]
+        return a.column_stride == 1 and a.row_stride * self.itemsize % 2048 == 0
+
+    # --- schedules that fit the kernel ---
+
+    def outer(
+        self,
+        rows: int,
+        vectors: int,
+        *,
+        depth: int = 0,
+        width: int = BLOCK_COLUMNS,
+        unroll: int = 2,
+        pack_a: bool = False,
+        pack_b: bool = False,
+    ) -> CpuMatmulSchedule:
+        """A register tile of at most rows x vectors; blocks of at most depth x width."""
+        all_rows, columns, _, b = self.oriented
+        lanes = min(self.width, _power_of_two(columns))
+        tile_columns = lanes * min(vectors, max(1, _ceil_div(columns, lanes)))
+        block_depth = max(1, self.depth)
+        if depth and depth < block_depth:
+            block_depth = _even(block_depth, depth)
+            block_depth = _ceil_div(block_depth, unroll) * unroll
+        if not pack_b:
+            # What all rows use is to stay in the L2 cache.
+            fits = L2_BYTES // 2 // (block_depth * self.itemsize)
+            width = fits if all_rows > rows else columns
+        return CpuMatmulSchedule(
+            "outer",
+            self.lanes,
+            vector_width=lanes,
+            tile_rows=_even(all_rows, rows),
+            tile_columns=tile_columns,
+            unroll=unroll,
+            block_depth=block_depth,
+            block_columns=_whole_tiles(columns, width, tile_columns),
+            pack_a=pack_a,
+            pack_b=pack_b or (b.column_stride != 1 and columns > 1),
+        )
+
+    def dot(self, rows: int, tile_columns: int) -> CpuMatmulSchedule:
+        all_rows, columns, _, _ = self.oriented
+        tile_columns = min(tile_columns, self.width, _even(columns, tile_columns))
+        tile_rows = _even(all_rows, rows)
+        fits = L2_BYTES // 2 // (self.depth * self.itemsize)
+        return CpuMatmulSchedule(
+            "dot",
+            self.lanes,
+            vector_width=self.width,
+            tile_rows=tile_rows,
+            tile_columns=tile_columns,
+            unroll=2 if tile_rows * tile_columns <= 8 else 1,
+            block_depth=max(1, self.depth),
+            block_columns=_whole_tiles(columns, fits, tile_columns),
+        )
+
+    # --- threads ---
+
+    def share_out(self, schedule: CpuMatmulSchedule) -> CpuMatmulSchedule:
+        """The schedule cut into units for the threads."""
+        rows, columns, a, b = self.oriented
+        batch = prod(variable.extent for variable in self.kernel.batch)
+        elements = rows * self.depth + self.depth * columns + rows * columns
+        seconds = max(self.kernel.flops / FLOPS, batch * elements * self.itemsize / BYTES)
+        pieces = min(self.num_threads, int(seconds / WORTH_A_THREAD))
+        if pieces < 2:
+            return schedule
+        if batch >= pieces:
+            return replace(schedule, batch_pieces=pieces)
+        pieces = _ceil_div(pieces, max(batch, 1))
+        across = _ceil_div(columns, schedule.tile_columns)
+        down = _ceil_div(rows, schedule.tile_rows)
+        # Threads that share the columns pack no block of b twice.
+        split = "columns" if across >= 2 * pieces or across >= down else "rows"
+        return replace(schedule, batch_pieces=max(batch, 1), split=split, pieces=pieces)
+
+
+def _power_of_two(size: int) -> int:
+    """The next power of two."""
+    return 1 << (max(size, 1) - 1).bit_length()
+
+
+def _ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def _even(extent: int, most: int) -> int:
+    """The size of pieces of at most `most` that are as even as can be."""
+    return _ceil_div(extent, max(1, _ceil_div(extent, most))) or 1
+
+
+def _whole_tiles(columns: int, most: int, tile: int) -> int:
+    """Columns of a block: whole tiles, at most `most` where one tile is not more already."""
+    tiles = max(1, _ceil_div(columns, tile))
+    return tile * _even(tiles, max(1, most // tile))
