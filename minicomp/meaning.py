@@ -106,7 +106,8 @@ def arg_reduction(function: Callable[..., Any]) -> Callable[..., Array]:
 
     def compute(x: Array, axes: Sequence[int], keepdims: bool) -> Array:
         kept = [axis for axis in range(x.ndim) if axis not in axes]
-        rows = x.transpose(*kept, *axes).reshape([x.shape[axis] for axis in kept] + [-1])
+        count = math.prod(x.shape[axis] for axis in axes)
+        rows = x.transpose(*kept, *axes).reshape([x.shape[axis] for axis in kept] + [count])
         result = np.asarray(function(rows, axis=-1), np.int64)
         return np.expand_dims(result, tuple(axes)) if keepdims else result
 
@@ -152,6 +153,8 @@ def windows(
 
 
 def pad(x: Array, low: Sequence[int], high: Sequence[int], value: Any) -> Array:
+    if x.ndim == 0:  # np.pad refuses an empty list of widths
+        return x
     return np.pad(x, list(zip(low, high)), constant_values=value)
 
 
