@@ -184,6 +184,28 @@ def _graph_name(model: Any) -> str:
     return re.sub(r"\W+", "_", name).strip("_") or "function"
 
 
+def state_of(model: Any) -> tuple[int, ...]:
+    """Numbers that change when a trace of `model` may no longer hold, because a module in it has
+    (see `nn.Module.structure_version`). The modules of a function are those it refers to itself:
+    by its closure, its global names, or as a method.
+    """
+    return tuple(module.structure_version() for module in modules_of(model))
+
+
+def modules_of(model: Any) -> list[Any]:
+    """The modules that `state_of` asks."""
+    if hasattr(model, "structure_version"):
+        return [model]
+    while isinstance(model, functools.partial):
+        model = model.func
+    found = [model, getattr(model, "__self__", None)]
+    function = getattr(model, "__func__", model)
+    if inspect.isfunction(function):
+        scope = inspect.getclosurevars(function)
+        found += [*scope.nonlocals.values(), *scope.globals.values()]
+    return [item for item in found if hasattr(item, "structure_version")]
+
+
 # --- outputs ---
 
 

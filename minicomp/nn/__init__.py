@@ -18,7 +18,7 @@ from minicomp.nn.layers import (
     RMSNorm,
 )
 from minicomp.nn.module import Module
-from minicomp.nn.parameter import Parameter, structure_version
+from minicomp.nn.parameter import Parameter
 
 __all__ = [
     "GELU",
@@ -44,5 +44,4 @@ __all__ = [
     "Softmax",
     "Tanh",
     "manual_seed",
-    "structure_version",
 ]

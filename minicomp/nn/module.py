@@ -26,7 +26,7 @@ import numpy as np
 from minicomp.errors import DTypeError, ModuleError, StateDictError, UnsupportedError
 from minicomp.ir import FLOATS, dtype_name, numpy_dtype
 from minicomp.nn.initialisation import moved
-from minicomp.nn.parameter import Parameter, structure_changed
+from minicomp.nn.parameter import Parameter, latest_version, new_version
 
 
 class IncompatibleKeys(NamedTuple):
@@ -40,6 +40,9 @@ class Module:
     """The base of all layers and models: define `__init__` and `forward`."""
 
     training: bool
+    _version: int
+    _checked: tuple[int, int]
+    _unsaved: set[str]
     _parameters: dict[str, Parameter | None]
     _buffers: dict[str, Any]
     _modules: dict[str, Module | None]
@@ -49,6 +52,8 @@ class Module:
             object.__setattr__(self, table, {})
         object.__setattr__(self, "_unsaved", set())  # names of buffers kept out of state dicts
         object.__setattr__(self, "training", True)
+        object.__setattr__(self, "_checked", (0, 0))  # see structure_version
+        self._changed()
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; every module defines its own."""
@@ -65,7 +70,9 @@ class Module:
                 f"{name!r} is set before super().__init__(); call that first in "
                 f"{type(self).__name__}.__init__"
             )
-        structure_changed()
+        if name in self.__dict__ and self.__dict__[name] is value:
+            return
+        self._changed()
         kinds: list[tuple[dict[str, Any], type, str]] = [
             (self._parameters, Parameter, "a Parameter"),
             (self._modules, Module, "a Module"),
@@ -88,6 +95,21 @@ class Module:
         else:
             object.__setattr__(self, name, value)
 
+    def _changed(self) -> None:
+        object.__setattr__(self, "_version", new_version())
+
+    def structure_version(self) -> int:
+        """A number that changes when a trace of this module may no longer hold: an attribute here
+        or below has been set, or a parameter has been given an array of another type. What is in
+        the arrays does not count: it is read at each call. Nor does what lists and dicts hold.
+        """
+        latest = latest_version()
+        if self._checked[0] != latest:
+            below: list[Any] = [*self.modules(), *self.parameters()]
+            version = max(item._version for item in below)
+            object.__setattr__(self, "_checked", (latest, version))
+        return self._checked[1]
+
     def _forget(self, name: str, keep: Any = None) -> None:
         for table in (self._parameters, self._buffers, self._modules, self.__dict__):
             if table is not keep:
@@ -101,8 +123,8 @@ class Module:
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
-        getattr(self, name)
-        structure_changed()
+        getattr(self, name)  # AttributeError if there is none
+        self._changed()
         self._forget(name)
 
     def __dir__(self) -> list[str]:
@@ -111,6 +133,7 @@ class Module:
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter, or None for one that this module goes without."""
         if param is None:
+            self._changed()
             self._forget(name)
             self._parameters[name] = None
         else:
@@ -118,7 +141,7 @@ class Module:
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Add an array that is state but not trained; in the state dict if `persistent`."""
-        structure_changed()
+        self._changed()
         self._forget(name)
         self._buffers[name] = None if tensor is None else Parameter(tensor).data
         (self._unsaved.discard if persistent else self._unsaved.add)(name)
@@ -127,7 +150,7 @@ class Module:
         """Add a module under a name that need not be an identifier."""
         if module is not None and not isinstance(module, Module):
             raise ModuleError(f"{name!r} is a {type(module).__name__}, wanted a Module or None")
-        structure_changed()
+        self._changed()
         self._forget(name, keep=self._modules)
         self._modules[name] = module
 
@@ -295,7 +318,7 @@ class Module:
             for key, buffer in module._buffers.items():
                 if buffer is not None:
                     module._buffers[key] = converted(buffer)
-        structure_changed()
+                    module._changed()
         return self
 
     def float(self) -> Self:

@@ -28,19 +28,20 @@ from minicomp.record import Cell, Symbolic, array_type, is_tracing, user_locatio
 from minicomp.tensor import ARRAY, BRANCH, NUMBER, SIZE, TensorOperators, refuse_numbers
 
 _counter = itertools.count(1)
-_version = 0
+_latest = 0
 
 
-def structure_version() -> int:
-    """A number that changes whenever an attribute of a module is set, or a parameter gets an array
-    of another type. While it stays, a trace of a module still holds; contents may have changed."""
-    return _version
+def new_version() -> int:
+    """A number greater than all before it: a module, or a parameter, takes it when it changes in a
+    way that a trace would notice."""
+    global _latest
+    _latest = next(_counter)
+    return _latest
 
 
-def structure_changed() -> None:
-    """Say that what modules consist of has changed."""
-    global _version
-    _version = next(_counter)
+def latest_version() -> int:
+    """The greatest number given out so far. While it stays, no module has changed."""
+    return _latest
 
 
 def _in_place(operation: Callable[[Any, Any], Any], symbol: str) -> Callable[[Any, Any], Any]:
@@ -80,7 +81,7 @@ class Parameter(TensorOperators, Cell):
         if found is None:
             raise DTypeError(f"{type(data).__name__} is no array", what="Parameter")
         if found != self.__dict__.get("_type"):
-            structure_changed()
+            self._version = new_version()
         self._type, self._data = found, data
 
     @property
