@@ -16,6 +16,7 @@ import numpy as np
 
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule
 from minicomp.codegen.matmul_schedules import schedules
+from minicomp.indexing import row_major_strides
 from minicomp.kernels import LoopKernel, MatmulKernel, View
 from minicomp.program import Buffer, Call, Program
 from minicomp.runtime.cpu import ArrayView, CpuExecutable, ExternalStep, KernelStep, RunStep

@@ -24,7 +24,6 @@ from minicomp.config import resolve_options
 from minicomp.disk_cache import DiskCache
 from minicomp.options import Options
 from minicomp.nn.module import state_key
-from minicomp.nn.parameter import structure_version
 from minicomp.passes import optimize
 from minicomp.passes.freeze import freeze
 from minicomp.passes.fuse import fuse
@@ -46,7 +45,7 @@ from minicomp.specialization import (
     held_array,
     prepared,
 )
-from minicomp.tracer import Signature, flatten_arguments, trace_call
+from minicomp.tracer import Signature, flatten_arguments, modules_of, trace_call
 from minicomp.verifier import verify
 
 
@@ -155,7 +154,8 @@ class CompiledModule:
         self._lock = threading.RLock()
         self._specializations: OrderedDict[Any, Specialization] = OrderedDict()
         self._last: Specialization | None = None
-        self._state: tuple[int, Any] | None = None
+        self._modules: list[Any] | None = None  # those whose attributes a trace depends on
+        self._state: tuple[Any, Any] | None = None
         if not isinstance(original, Graph):
             functools.update_wrapper(self, original, updated=())
 
@@ -192,9 +192,11 @@ class CompiledModule:
     def _module_state(self) -> Any:
         """What a trace read off the module besides arrays: flags, sizes, which parameters. Looked
         at again only when something about some module has changed."""
-        version = structure_version()
-        if self._state is None or self._state[0] != version:
-            self._state = (version, state_key(self.__minicomp_original__))
+        if self._modules is None:
+            self._modules = modules_of(self.__minicomp_original__)
+        versions = tuple(module.structure_version() for module in self._modules)
+        if self._state is None or self._state[0] != versions:
+            self._state = (versions, state_key(self._modules))
         return self._state[1]
 
     def _compiled(self, args: Any, kwargs: Any, inputs: Sequence[np.ndarray]) -> Specialization:

@@ -18,7 +18,7 @@ array([3., 3.], dtype=float32)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -384,25 +384,25 @@ def _store(table: dict[str, Any], key: str, array: np.ndarray) -> None:
 _PLAIN = (bool, int, float, complex, str, bytes, type(None))
 
 
-def state_key(model: Any) -> Any:
-    """A hashable account of what a trace reads off a module besides the contents of arrays: the
-    mode, plain attributes, and which modules and parameters there are. None for a function."""
-    owner = model if isinstance(model, Module) else getattr(model, "__self__", None)
-    if not isinstance(owner, Module):
-        return None
+def state_key(modules: Iterable[Module]) -> Any:
+    """A hashable account of what a trace reads off modules besides the contents of arrays: modes,
+    plain attributes, and which modules and parameters there are. Modules whose `structure_version`
+    has changed and changed back, as by `eval()` and `train()`, have the same key again."""
     return tuple(
-        (path, id(module), *_plain_attributes(module)) for path, module in owner.named_modules()
+        (path, id(module), *_plain_attributes(module))
+        for owner in modules
+        for path, module in owner.named_modules()
     )
 
 
 def _plain_attributes(module: Module) -> Iterator[Any]:
     for name, item in vars(module).items():
-        if _is_plain(item):
+        if _is_plain(item) and not name.startswith("_"):
             yield name, type(item), item
         elif isinstance(item, np.ndarray):
             yield name, id(item)
-    for name, parameter in (*module._parameters.items(), *module._buffers.items()):
-        yield name, id(parameter)
+    for name, holder in (*module._parameters.items(), *module._buffers.items()):
+        yield name, id(holder)
 
 
 def _is_plain(item: Any) -> bool:

@@ -45,9 +45,12 @@ def fuse(graph: Graph, *, epilogues: bool = True) -> tuple[Cluster, ...]:
     """Clusters covering everything the graph computes. `epilogues=False` leaves each matmul
     alone, for comparison."""
     fusion = _Fusion(graph, epilogues)
-    for value in fusion.group_of:
-        for source in fusion.sources[value]:
-            fusion.try_to_join(source, value)
+    # Again until nothing changes: what reads x twice, as x * (1 + erf(x)) does, can join x's
+    # kernel only once it is one group itself.
+    while any(
+        [fusion.try_to_join(s, value) for value in fusion.order for s in fusion.sources[value]]
+    ):
+        pass
     return tuple(fusion.clusters())
 
 
@@ -76,14 +79,22 @@ class _Fusion:
             for source in self.sources[value]:
                 self.readers[source].append(value)
         self.group_of = {value: _Group({value: None}) for value in nodes}
+        self.refused: set[tuple[_Group, _Group]] = set()
 
     # --- joining ---
 
-    def try_to_join(self, source: Value, reader: Value) -> None:
-        """Join the two values' groups where that is legal and pays."""
+    def try_to_join(self, source: Value, reader: Value) -> bool:
+        """Join the two values' groups where that is legal and pays; says whether it did."""
         producer, consumer = self.group_of[source], self.group_of[reader]
-        if producer is consumer or "assembly" in (kind(source), kind(reader)):
-            return
+        if producer is consumer or (producer, consumer) in self.refused:
+            return False
+        if self._join(producer, consumer):
+            return True
+        self.refused.add((producer, consumer))
+        return False
+
+    def _join(self, producer: _Group, consumer: _Group) -> bool:
+        """Join two groups, or leave them as they are."""
         joined = _Group(dict.fromkeys(sorted(
             [*producer.members, *consumer.members], key=self.order.__getitem__
         )))  # fmt: skip
@@ -96,9 +107,13 @@ class _Fusion:
         ):
             for value in joined.members:
                 self.group_of[value] = joined
+            return True
+        return False
 
     def _compatible(self, producer: _Group, consumer: _Group) -> bool:
         """Quick grounds for a no: one matmul at most and no folding beside it; equal spaces."""
+        if any(kind(v) == "assembly" for g in (producer, consumer) for v in g.members):
+            return False
         products = [v for g in (producer, consumer) for v in g.members if v.op == "matmul"]
         folds = [v for g in (producer, consumer) for v in g.members
                  if kind(v) in ("reduction", "scan")]  # fmt: skip

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from minicomp.codegen.llvm_program import Step, emit_program
+from minicomp.codegen.llvm_program import Step, program_ir
 from minicomp.errors import IndexOutOfRangeError
 from minicomp.ir import numpy_dtype
 from minicomp.kernels import View
@@ -209,7 +209,7 @@ def _call_external(step: ExternalStep, table: Any, owners: dict[int, np.ndarray]
 def _native(steps: list[KernelStep]) -> Callable[[int, int], None]:
     """One native function that runs kernels one after the other."""
     imports = {f"kernel{n}": step.kernel.address for n, step in enumerate(steps)}
-    text = emit_program(
+    text = program_ir(
         [
             Step(f"kernel{n}", step.buffers, step.kernel.units, step.kernel.grain)
             for n, step in enumerate(steps)
