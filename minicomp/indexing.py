@@ -264,7 +264,7 @@ def unravel(flat: Index, shape: Sequence[int]) -> tuple[Index, ...]:
     for axis, stride in enumerate(row_major_strides(shape)):
         position = flat // stride
         # The leading axis needs no remainder: flat is within bounds by construction.
-        indices.append(position if axis == 0 else position % shape[axis])
+        indices.append(position if axis == 0 else position % max(shape[axis], 1))
     return tuple(indices)
 
 

@@ -111,10 +111,12 @@ class _ProgramBuilder:
         name = value.attributes.get("name", "constant").split(".")[-1]
         position = self.graph.inputs.index(value) if value.op == "input" else -1
         number = len(self.buffers)
+        constant = value.attributes.get("value")
+        array = None if constant is None else np.asarray(constant, order="C")
         self.buffers.append(
             Buffer(
                 value.attributes.get("name", name), value.op, value.dtype, value.shape, value.size,
-                position, value.attributes.get("value"),
+                position, array,
             )
         )  # fmt: skip
         strides = row_major_strides(value.shape) if strides is None else strides
@@ -129,7 +131,8 @@ class _ProgramBuilder:
         for value in cluster.stored:
             if value not in self.placements:
                 self._place(value)
-        self._call(cluster, kernel_name(cluster))
+        if any(value.size for value in cluster.stored):
+            self._call(cluster, kernel_name(cluster))
 
     def _place(self, value: Value) -> Placement:
         """Memory for a value: its region of the assembly that it is a part of, or its own."""

@@ -21,6 +21,7 @@ from minicomp.passes.canonicalize_matmul import canonicalize_matmul
 from minicomp.passes.common_subexpressions import common_subexpressions
 from minicomp.passes.dead_code import dead_code
 from minicomp.passes.decompose import decompose
+from minicomp.passes.fill_empty import fill_empty
 from minicomp.passes.fold_constants import fold_constants
 from minicomp.passes.freeze import freeze
 from minicomp.passes.simplify import simplify
@@ -32,6 +33,7 @@ Pass = Callable[[Graph], Graph]
 
 PASSES: list[Pass] = [
     decompose,
+    fill_empty,
     fold_constants,
     simplify,
     common_subexpressions,

@@ -126,17 +126,16 @@ class CpuExecutable:
         uses: dict[int, list[int]] = {}
         for position, step in enumerate(self.steps):
             for number in step.buffers:
-                if self.buffers[number].role in ("temporary", "workspace", "status"):
+                if self.buffers[number].role in ("temporary", "workspace"):
                     uses.setdefault(number, []).append(position)
-        last = len(self.steps)
+        # Status words are set before the first step and read after the last.
+        for number, buffer in enumerate(self.buffers):
+            if buffer.role == "status":
+                uses[number] = [0, len(self.steps)]
         return [
-            Lifetime(
-                number, self.buffers[number].nbytes, positions[0],
-                # Status words are read after the last step.
-                last if self.buffers[number].role == "status" else positions[-1],
-            )
+            Lifetime(number, self.buffers[number].nbytes, positions[0], positions[-1])
             for number, positions in uses.items()
-        ]  # fmt: skip
+        ]
 
     def _fixed_addresses(self) -> list[int]:
         """A buffer table with the constants filled in."""

@@ -1,0 +1,40 @@
+"""Whatever the graph, compiled code computes what the interpreter says it means."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_graphs import arrays_for, assert_computes, graphs
+
+import minicomp
+from minicomp.errors import IndexOutOfRangeError
+
+RELAXED = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+
+
+def outputs_of(graph, inputs, parameters, **options):
+    """The compiled graph's outputs as a list."""
+    bound = replace(graph, bindings=parameters)
+    result = minicomp.compile(bound, options=options or None)(*inputs)
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+@RELAXED
+@given(graphs(), st.integers(0, 99))
+def test_random_graphs(graph, seed):
+    inputs, parameters = arrays_for(graph, seed)
+    assert_computes(graph, outputs_of(graph, inputs, parameters), inputs, parameters)
+
+
+@settings(RELAXED, max_examples=50)
+@given(graphs(), st.integers(0, 99))
+def test_random_graphs_frozen_and_without_epilogue_fusion(graph, seed):
+    inputs, parameters = arrays_for(graph, seed)
+    outputs = outputs_of(graph, inputs, parameters, freeze=True, epilogue_fusion=False)
+    assert_computes(graph, outputs, inputs, parameters)
