@@ -148,6 +148,7 @@ def test_a_child_does_not_share_buffered_output_with_its_parent(tmp_path):
 
 def test_an_interrupt_while_waiting_ends_the_child():
     def interrupt_parent():
+        time.sleep(0.3)  # until the parent is past the fork
         os.kill(os.getppid(), signal.SIGINT)
         time.sleep(60)
 
