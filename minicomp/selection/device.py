@@ -1,0 +1,94 @@
+"""What selection needs of a device: arrays to try candidates on, and who it is.
+
+Selection itself compares in NumPy and knows no device. Another device implements `Device` and,
+where the host's clock does not see its work end, a clock of its own (see `timing`).
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import platform
+from pathlib import Path
+from typing import Any, Protocol
+
+import llvmlite.binding as llvm
+import numpy as np
+
+from minicomp.ir import numpy_dtype
+from minicomp.selection.site import Shape
+from minicomp.selection.timing import Clock, HostClock
+
+
+class Device(Protocol):
+    """Arrays and identity of a device. Arrays are of the device's own type."""
+
+    @property
+    def identity(self) -> str:
+        """What a measured time depends on: model, features, threads or driver, libraries."""
+
+    def empty(self, shape: Shape, dtype: str) -> Any:
+        """A contiguous array, not initialised."""
+
+    def like(self, array: Any) -> Any:
+        """A writable array with the shape, dtype and strides of `array`, not initialised."""
+
+    def fill(self, array: Any, values: np.ndarray) -> None:
+        """Copy a NumPy array of the same shape and dtype into `array`, bit by bit."""
+
+    def to_host(self, array: Any) -> np.ndarray:
+        """The array's values, once everything that writes them is done; may be a view."""
+
+    def clock(self) -> Clock:
+        """A new clock for timing candidates on this device."""
+
+
+class HostDevice:
+    """The CPU with `threads` threads; arrays are NumPy's."""
+
+    def __init__(self, threads: int = 1):
+        self.threads = threads
+
+    @property
+    def identity(self) -> str:
+        return f"{_cpu()}, {self.threads} threads, numpy {np.__version__}"
+
+    def empty(self, shape: Shape, dtype: str) -> np.ndarray:
+        return np.empty(shape, numpy_dtype(dtype))
+
+    def like(self, array: np.ndarray) -> np.ndarray:
+        spans = [
+            (size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)
+        ]
+        if array.size == 0:
+            return np.empty_like(array)  # NumPy keeps no strides where there is no element
+        first = sum(span for span in spans if span < 0)  # of negative strides
+        last = sum(span for span in spans if span > 0)
+        buffer = np.empty(last - first + array.itemsize, np.uint8)
+        return np.ndarray(array.shape, array.dtype, buffer, -first, array.strides)
+
+    def fill(self, array: np.ndarray, values: np.ndarray) -> None:
+        array[...] = values
+
+    def to_host(self, array: np.ndarray) -> np.ndarray:
+        return array
+
+    def clock(self) -> Clock:
+        return HostClock()
+
+
+@functools.cache
+def _cpu() -> str:
+    """Model and features of this CPU: `AMD EPYC 9R14 (znver4, features 3f2a90c1)`."""
+    features = hashlib.sha256(llvm.get_host_cpu_features().flatten().encode()).hexdigest()[:8]
+    return f"{_model_name()} ({llvm.get_host_cpu_name()}, features {features})"
+
+
+def _model_name() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()

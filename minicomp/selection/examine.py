@@ -1,0 +1,182 @@
+"""Trying a candidate before it is timed: does it run, and is what it computes right?
+
+In: a candidate and the operands of the call at hand. Out: a `Verdict`: fit, or a problem, or fit
+with the caveat that it was right by luck.
+
+An external's bare product is checked on the call's own operands and on random ones of the same
+layout. It works on copies, read-only where the array type can say so, and on an `out` full of
+poison, so whatever it does the user's arrays are intact. Then every candidate, external or
+generated, runs once as it will run later, and its final output is compared as well.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minicomp.options import Options
+from minicomp.selection import checking
+from minicomp.selection.candidates import OK, REJECTED, SKIPPED, Candidate
+from minicomp.selection.checking import OutputReference, Reference
+from minicomp.selection.device import Device
+from minicomp.selection.externals import External, cause_text, error_text, read_only
+from minicomp.selection.site import CallSite, Operands
+from minicomp.selection.subprocess_check import check_in_child
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A candidate's status (as `CandidateReport` has it) before any timing, and the reason.
+
+    `is_lucky` marks a fit one that was right on the operands of this call only.
+    """
+
+    status: str = OK
+    reason: str = ""
+    is_lucky: bool = False
+
+    @property
+    def problem(self) -> str | None:
+        """Why the candidate may not be used, or None."""
+        return None if self.status == OK else self.reason
+
+    @staticmethod
+    def of(problem: str | None) -> Verdict:
+        return Verdict() if problem is None else Verdict(REJECTED, problem)
+
+
+class Trial:
+    """Operands on the device, and what their product must be."""
+
+    def __init__(self, a: Any, b: Any, device: Device, precision: str):
+        self.a, self.b, self.precision = a, b, precision
+        self.hosts = device.to_host(a), device.to_host(b)
+
+    @functools.cached_property
+    def reference(self) -> Reference:
+        return checking.product_reference(*self.hosts, self.precision)
+
+
+class Examiner:
+    """Tries the candidates of one call site."""
+
+    def __init__(self, site: CallSite, operands: Operands, options: Options, device: Device):
+        self.site, self.operands = site, operands
+        self.options, self.device = options, device
+        self.is_trusting = options.external_check == "off"
+
+    def examine(self, candidate: Candidate) -> Verdict:
+        """Prepare the candidate, check it, and run it once. Only KeyboardInterrupt gets out."""
+        external = candidate.external
+        if external is not None and (unfit := external.unfit(self.site)) is not None:
+            return Verdict(SKIPPED, unfit)
+        try:
+            candidate.prepare()
+        except Exception as error:
+            return Verdict(REJECTED, f"did not compile: {error_text(error)}")
+        verdict = Verdict() if external is None else self._examine_external(external)
+        if verdict.status == OK and (problem := self._try_run(candidate)) is not None:
+            return Verdict(REJECTED, problem)
+        return verdict
+
+    def _examine_external(self, external: External) -> Verdict:
+        """Check the bare product, first in a child where that is asked for."""
+        if self.options.autotune_in_subproc:
+            if not self.is_trusting:
+                _ = self.given.reference, self.random.reference  # here once, not in each child
+            problem = check_in_child(
+                lambda: self._check_product(external).problem,
+                self.options.max_autotune_subproc_result_timeout_seconds,
+            )
+            if problem is not None:
+                return Verdict(REJECTED, problem)
+        return self._check_product(external)
+
+    def _check_product(self, external: External) -> Verdict:
+        """On the operands of the call, and on random ones, as `external_check` asks for."""
+        problem = self._try_product(external, self.given)
+        if problem is not None or self.is_trusting:
+            return Verdict.of(problem)
+        doubt = self._try_product(external, self.random)
+        if doubt is None:
+            return Verdict()
+        if self.options.external_check == "strict":
+            return Verdict(REJECTED, f"on random operands: {doubt}")
+        return Verdict(OK, f"right on this call's operands, but on random ones: {doubt}", True)
+
+    @functools.cached_property
+    def given(self) -> Trial:
+        """The operands of the call at hand."""
+        return self._trial(self.operands.a, self.operands.b)
+
+    @functools.cached_property
+    def random(self) -> Trial:
+        """Random operands of the same shapes, dtypes and strides; the same ones in each process."""
+        generator = np.random.default_rng(zlib.crc32(self.site.key.encode()))
+        arrays = []
+        for operand in (self.operands.a, self.operands.b):
+            array = self.device.like(operand)
+            host = self.device.to_host(operand)
+            self.device.fill(array, _random_values(generator, host.shape, host.dtype))
+            arrays.append(array)
+        return self._trial(*arrays)
+
+    def _trial(self, a: Any, b: Any) -> Trial:
+        return Trial(a, b, self.device, self.options.matmul_precision)
+
+    def _try_product(self, external: External, trial: Trial) -> str | None:
+        """Call the external on copies of the trial's operands; what it did wrong, or None."""
+        device = self.device
+        copies = device.like(trial.a), device.like(trial.b)
+        for copy, original in zip(copies, trial.hosts, strict=True):
+            device.fill(copy, original)
+        out = device.empty(self.site.product_shape, self.site.product_dtype)
+        if not self.is_trusting:
+            device.fill(out, trial.reference.poison)
+        try:
+            external(read_only(copies[0]), read_only(copies[1]), out)
+            result = device.to_host(out)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return f"raised {error_text(error)}"
+        if self.is_trusting:
+            return None
+        for name, copy, original in zip("ab", copies, trial.hosts, strict=True):
+            if not checking.same_bits(device.to_host(copy), original):
+                return f"changed its input {name}"
+        return trial.reference.judge(result)
+
+    def _try_run(self, candidate: Candidate) -> str | None:
+        """Run the candidate as it will run later; what is wrong with its output, or None."""
+        output = None if self.is_trusting else self.operands.output
+        if output is not None:
+            self.device.fill(output, self.output_reference.poison)
+        try:
+            candidate.run()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return f"raised {cause_text(error)}"
+        if output is None:
+            return None
+        return self.output_reference.judge(self.device.to_host(output))
+
+    @functools.cached_property
+    def output_reference(self) -> OutputReference:
+        epilogue = self.operands.epilogue or (lambda product: product)
+        return checking.output_reference(self.given.reference, self.site.product_dtype, epilogue)
+
+
+def _random_values(
+    generator: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype
+) -> np.ndarray:
+    if dtype.kind == "b":
+        return generator.integers(0, 2, shape).astype(dtype)
+    if dtype.kind in "iu":
+        return generator.integers(-8, 8, shape).astype(dtype)
+    return generator.standard_normal(shape).astype(dtype)

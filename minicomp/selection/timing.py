@@ -1,0 +1,243 @@
+"""Timing candidates: clocks, and rounds that treat all candidates alike.
+
+In: named `run` callables. Out: for each a list of samples (seconds per run), from which `choose`
+takes medians.
+
+Candidates are sampled in turn, round after round, so that a change of the machine's clock or a
+busy neighbour hits all of them; odd rounds go backwards, so that none always follows the same
+one. A sample is the mean of as many runs as fill about a millisecond. Candidates that are
+hopelessly slow leave early, and the rest goes on until there are enough rounds, or the time that
+more would take is out of proportion, or the budget is used up.
+
+Tests replace the clock: within `use_timer(timer)`, a sample is `timer(candidate_name, run)`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Protocol
+
+import numpy as np
+
+from minicomp.selection.externals import cause_text
+
+Run = Callable[[], None]
+Timer = Callable[[str, Run], float]
+
+#: A sample lasts about this long: some thousand times the resolution of the clock.
+SAMPLE_SECONDS = 1e-3
+#: A run longer than this needs no warm-up of its own: it was checked, hence run, before.
+LONG_SECONDS = 0.05
+#: A bound for the runs of one sample, should a candidate do nothing at all.
+MOST_RUNS = 100_000
+#: Rounds of all candidates, and of those that remain tied after them.
+ROUNDS, TIE_ROUNDS = 15, 30
+#: With at least this many rounds, no more are begun beyond this time per candidate.
+ENOUGH_ROUNDS, ENOUGH_SECONDS = 3, 0.15
+#: After so many rounds, a candidate whose best sample is so many times the leader's median leaves.
+#: The first sample may have a cold start in it, so it decides only where it is far off.
+HOPELESS = {1: 10.0, 2: 3.0}
+
+
+class RunFailed(Exception):
+    """A candidate raised while it was timed; not to be mixed up with an error of a test's timer."""
+
+
+class Clock(Protocol):
+    """Measures runs. `now()` is the time, in seconds, that budgets are counted in."""
+
+    def now(self) -> float: ...
+
+    def sample(self, name: str, run: Run) -> float:
+        """Seconds per run of candidate `name`, from as many runs as that takes.
+
+        Raises RunFailed, with the cause chained, if a run raised.
+        """
+
+
+class HostClock:
+    """The host's monotonic clock, around enough runs to be read exactly."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, int] = {}  # per candidate and sample
+
+    def now(self) -> float:
+        return time.perf_counter()
+
+    def sample(self, name: str, run: Run) -> float:
+        try:
+            return self._sample(name, run)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise RunFailed from error
+
+    def _sample(self, name: str, run: Run) -> float:
+        if name not in self.runs:
+            seconds = self._calibrate(name, run)
+            if seconds > LONG_SECONDS:
+                return seconds
+        runs = self.runs[name]
+        if runs > 1:
+            run()  # what the previous candidate pushed out of the caches comes back untimed
+        return self._measure(run, runs)
+
+    def _calibrate(self, name: str, run: Run) -> float:
+        """Find how many runs fill a sample, which warms the candidate up; seconds per run."""
+        runs = 1
+        while True:
+            seconds = self._measure(run, runs)
+            if seconds * runs >= SAMPLE_SECONDS / 2 or runs >= MOST_RUNS:
+                self.runs[name] = max(1, min(MOST_RUNS, round(SAMPLE_SECONDS / seconds)))
+                return seconds
+            runs *= 4
+
+    @staticmethod
+    def _measure(run: Run, runs: int) -> float:
+        start = time.perf_counter()
+        for _ in repeat(None, runs):
+            run()
+        return (time.perf_counter() - start) / runs
+
+
+class InjectedClock:
+    """A clock whose samples a test's `timer` gives; its time is the sum of them."""
+
+    def __init__(self, timer: Timer):
+        self.timer = timer
+        self.total = 0.0
+
+    def now(self) -> float:
+        return self.total
+
+    def sample(self, name: str, run: Run) -> float:
+        seconds = float(self.timer(name, _guarded(run)))
+        self.total += seconds
+        return seconds
+
+
+def _guarded(run: Run) -> Run:
+    def guarded() -> None:
+        try:
+            run()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise RunFailed from error
+
+    return guarded
+
+
+_timer: ContextVar[Timer | None] = ContextVar("minicomp timer", default=None)
+
+
+@contextmanager
+def use_timer(timer: Timer) -> Iterator[None]:
+    """Within the block, `timer(candidate_name, run) -> seconds` replaces the clock.
+
+    It may call `run` or not. Other threads keep the real clock.
+    """
+    token = _timer.set(timer)
+    try:
+        yield
+    finally:
+        _timer.reset(token)
+
+
+def current_clock(default: Callable[[], Clock]) -> Clock:
+    """A clock for one call site: the injected one, else the device's."""
+    timer = _timer.get()
+    return default() if timer is None else InjectedClock(timer)
+
+
+@dataclass(eq=False)
+class Contender:
+    """A candidate being timed. `failure` says why it left, if a run failed."""
+
+    name: str
+    run: Run
+    samples: list[float] = field(default_factory=list)
+    failure: str | None = None
+    dropped: str | None = None
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.samples))
+
+    @property
+    def spread(self) -> float:
+        """The distance between the quartiles."""
+        low, high = np.percentile(self.samples, [25, 75])
+        return float(high - low)
+
+
+class Race:
+    """Samples taken of several candidates, until `deadline` at the latest."""
+
+    def __init__(
+        self,
+        contenders: Sequence[Contender],
+        clock: Clock,
+        deadline: float,
+        progress: Callable[[str], None],
+    ):
+        self.clock, self.deadline, self.progress = clock, deadline, progress
+        self.running = list(contenders)
+
+    def timed(self) -> list[Contender]:
+        """Who is still running and has a sample."""
+        return [contender for contender in self.running if contender.samples]
+
+    def run(self) -> None:
+        """All rounds."""
+        start, seconds = self.clock.now(), ENOUGH_SECONDS * len(self.running)
+        for number in range(ROUNDS):
+            if len(self.running) < 2 and number >= ENOUGH_ROUNDS:
+                return
+            if number >= ENOUGH_ROUNDS and self.clock.now() - start > seconds:
+                return
+            if not self._round(number, f"round {number + 1} of {ROUNDS}"):
+                return
+            self._drop_hopeless(number + 1)
+
+    def run_again(self, tied: Sequence[Contender]) -> None:
+        """More rounds for those who are close to each other."""
+        self.running = list(tied)
+        start, seconds = self.clock.now(), ENOUGH_SECONDS * len(tied)
+        for number in range(TIE_ROUNDS):
+            if number >= ENOUGH_ROUNDS and self.clock.now() - start > seconds:
+                return
+            if not self._round(number, f"near tie, round {number + 1} of {TIE_ROUNDS}"):
+                return
+
+    def _round(self, number: int, title: str) -> bool:
+        """One sample of each; False if the budget ended it."""
+        for contender in self.running[:: -1 if number % 2 else 1]:
+            if self.clock.now() >= self.deadline:
+                return False
+            self.progress(f"{title}, {contender.name}")
+            try:
+                contender.samples.append(self.clock.sample(contender.name, contender.run))
+            except RunFailed as failed:
+                contender.failure = (
+                    f"raised {cause_text(failed.__cause__ or failed)} while being timed"
+                )
+                self.running.remove(contender)
+        return True
+
+    def _drop_hopeless(self, rounds: int) -> None:
+        if not self.running:
+            return
+        factor = HOPELESS[min(rounds, max(HOPELESS))]
+        leader = min(self.running, key=lambda contender: contender.median)
+        for contender in list(self.running):
+            best = min(contender.samples)
+            if best > factor * leader.median:
+                plural = "" if rounds == 1 else "s"
+                contender.dropped = f"given up after {rounds} round{plural}"
+                self.running.remove(contender)
