@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from minicomp.assemble import Assembler
+from minicomp.config import resolve_options
 from minicomp.debug import show, wanted
+from minicomp.disk_cache import DiskCache
 from minicomp.errors import InputError, OptionError, UnsupportedError
 from minicomp.explain import Explanation
 from minicomp.ir import Graph
-from minicomp.config import resolve_options
-from minicomp.disk_cache import DiskCache
-from minicomp.options import Options
 from minicomp.nn.module import state_key
+from minicomp.options import Options
 from minicomp.passes import optimize
 from minicomp.passes.freeze import freeze
 from minicomp.passes.fuse import fuse

@@ -2,14 +2,11 @@
 
 from dataclasses import replace
 
-import numpy as np
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_graphs import arrays_for, assert_computes, graphs
 
 import minicomp
-from minicomp.errors import IndexOutOfRangeError
 
 RELAXED = settings(
     max_examples=150,
