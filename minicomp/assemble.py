@@ -20,7 +20,7 @@ from minicomp.indexing import row_major_strides
 from minicomp.kernels import LoopKernel, MatmulKernel, View
 from minicomp.program import Buffer, Call, Program
 from minicomp.runtime.cpu import ArrayView, CpuExecutable, ExternalStep, KernelStep, RunStep
-from minicomp.runtime.cpu_kernels import bare_product, loop_kernel, matmul_kernel
+from minicomp.runtime.cpu_kernels import CompiledKernel, bare_product, loop_kernel, matmul_kernel
 from minicomp.runtime.stepwise import StepwiseRun, epilogue_of
 from minicomp.runtime.target import host_target
 from minicomp.selection.candidates import Candidate, Choice
@@ -56,6 +56,7 @@ class Assembler:
         self.program, self.threads = program, threads
         self.externals, self.selector = externals, selector
         self.target = host_target()
+        self.use_disk_cache = not selector.options.force_disable_caches
         self.steps: list[RunStep] = []
         self.extra: list[Buffer] = []
         self.choices: list[Choice] = []
@@ -66,10 +67,13 @@ class Assembler:
         """The executable; `choices` then has the choice made at each matmul, in order."""
         for call in self.program.calls:
             if isinstance(call.kernel, LoopKernel):
-                self.steps.append(KernelStep(loop_kernel(call.kernel, self.target), call.buffers))
+                self.steps.append(KernelStep(self._loop(call.kernel), call.buffers))
             else:
                 self.steps += self._matmul(call, call.kernel)
         return CpuExecutable(self.program, self.extra, self.steps, self.threads)
+
+    def _loop(self, kernel: LoopKernel) -> CompiledKernel:
+        return loop_kernel(kernel, self.target, self.use_disk_cache)
 
     # --- one matmul ---
 
@@ -113,7 +117,7 @@ class Assembler:
         self, call: Call, kernel: MatmulKernel, schedule: CpuMatmulSchedule
     ) -> _Implementation:
         def make_steps() -> list[RunStep]:
-            compiled = matmul_kernel(kernel, schedule, self.target)
+            compiled = matmul_kernel(kernel, schedule, self.target, self.use_disk_cache)
             buffers = call.buffers
             if compiled.workspace:
                 workspace = Buffer(
@@ -141,7 +145,7 @@ class Assembler:
                 product, site.product_dtype, 0, site.product_shape,
                 row_major_strides(site.product_shape), readonly=False,
             )  # fmt: skip
-            rest = KernelStep(loop_kernel(epilogue, self.target), (product, *call.buffers))
+            rest = KernelStep(self._loop(epilogue), (product, *call.buffers))
             return [ExternalStep(external.name, run, a, b, out), rest]
 
         return _Implementation(external.name, make_steps, external)

@@ -150,7 +150,7 @@ class CompiledModule:
         self._externals = register(options.external_matmul)
         self._threads = options.num_threads or default_num_threads()
         self._selector = Selector(options, HostDevice(self._threads), DiskCache("choices"))
-        self._name = name or getattr(original, "__name__", type(original).__name__)
+        self._name: str = name or str(getattr(original, "__name__", type(original).__name__))
         self._lock = threading.RLock()
         self._specializations: OrderedDict[Any, Specialization] = OrderedDict()
         self._last: Specialization | None = None

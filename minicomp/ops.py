@@ -66,76 +66,84 @@ _row("constant", "leaf", 0, type_rules.constant, meaning.constant, "value device
 _row("full", "leaf", 0, type_rules.full, meaning.full, "shape value dtype device")
 _row("iota", "leaf", 0, type_rules.iota, meaning.iota, "shape axis dtype device")
 
+Compute = Callable[..., Any]
+
+
+def _unary(name: str, dtypes: Sequence[str], compute: Compute) -> None:
+    rule = type_rules.pointwise(dtypes)
+    _row(name, "pointwise", 1, rule, meaning.in_float32(compute))
+
+
+def _binary(name: str, dtypes: Sequence[str], compute: Compute) -> None:
+    rule = type_rules.pointwise(dtypes)
+    _row(name, "pointwise", 2, rule, meaning.in_float32(compute))
+
+
+def _comparison(name: str, compute: Compute) -> None:
+    _row(name, "pointwise", 2, type_rules.comparison(ANY), compute)
+
+
+def _reduction(name: str, rule: type_rules.Rule, compute: Compute) -> None:
+    _row(name, "reduction", 1, rule, compute, "axes keepdims")
+
+
 # --- pointwise, one operand ---
-for _name, _dtypes, _meaning in [
-    ("neg", NUMERIC, np.negative),
-    ("abs", NUMERIC, np.abs),
-    ("sign", NUMERIC, np.sign),
-    ("exp", FLOATS, np.exp),
-    ("expm1", FLOATS, np.expm1),
-    ("log", FLOATS, np.log),
-    ("log1p", FLOATS, np.log1p),
-    ("sqrt", FLOATS, np.sqrt),
-    ("rsqrt", FLOATS, meaning.rsqrt),
-    ("sin", FLOATS, np.sin),
-    ("cos", FLOATS, np.cos),
-    ("tanh", FLOATS, np.tanh),
-    ("erf", FLOATS, meaning.erf),
-    ("sigmoid", FLOATS, meaning.sigmoid),
-    ("floor", FLOATS, np.floor),
-    ("ceil", FLOATS, np.ceil),
-    ("trunc", FLOATS, np.trunc),
-    ("round", FLOATS, np.rint),
-    ("logical_not", ("bool",), np.logical_not),
-]:
-    _row(_name, "pointwise", 1, type_rules.pointwise(_dtypes), meaning.in_float32(_meaning))
+_unary("neg", NUMERIC, np.negative)
+_unary("abs", NUMERIC, np.abs)
+_unary("sign", NUMERIC, np.sign)
+_unary("exp", FLOATS, np.exp)
+_unary("expm1", FLOATS, np.expm1)
+_unary("log", FLOATS, np.log)
+_unary("log1p", FLOATS, np.log1p)
+_unary("sqrt", FLOATS, np.sqrt)
+_unary("rsqrt", FLOATS, meaning.rsqrt)
+_unary("sin", FLOATS, np.sin)
+_unary("cos", FLOATS, np.cos)
+_unary("tanh", FLOATS, np.tanh)
+_unary("erf", FLOATS, meaning.erf)
+_unary("sigmoid", FLOATS, meaning.sigmoid)
+_unary("floor", FLOATS, np.floor)
+_unary("ceil", FLOATS, np.ceil)
+_unary("trunc", FLOATS, np.trunc)
+_unary("round", FLOATS, np.rint)
+_unary("logical_not", ("bool",), np.logical_not)
 _row("copy", "pointwise", 1, type_rules.pointwise(ANY), np.array)
 _row("cast", "pointwise", 1, type_rules.cast, meaning.cast, "dtype")
 
 # --- pointwise, two operands of one shape and dtype ---
-for _name, _dtypes, _meaning in [
-    ("add", NUMERIC, np.add),
-    ("sub", NUMERIC, np.subtract),
-    ("mul", NUMERIC, np.multiply),
-    ("div", FLOATS, np.divide),
-    ("floor_divide", NUMERIC, np.floor_divide),
-    ("mod", NUMERIC, np.remainder),
-    ("pow", FLOATS, np.power),
-    ("minimum", NUMERIC, np.minimum),
-    ("maximum", NUMERIC, np.maximum),
-    ("logical_and", ("bool",), np.logical_and),
-    ("logical_or", ("bool",), np.logical_or),
-    ("logical_xor", ("bool",), np.logical_xor),
-    ("bit_and", INTEGERS, np.bitwise_and),
-    ("bit_or", INTEGERS, np.bitwise_or),
-    ("bit_xor", INTEGERS, np.bitwise_xor),
-]:
-    _row(_name, "pointwise", 2, type_rules.pointwise(_dtypes), meaning.in_float32(_meaning))
-for _name, _meaning in [
-    ("lt", np.less),
-    ("le", np.less_equal),
-    ("gt", np.greater),
-    ("ge", np.greater_equal),
-    ("eq", np.equal),
-    ("ne", np.not_equal),
-]:
-    _row(_name, "pointwise", 2, type_rules.comparison(ANY), _meaning)
+_binary("add", NUMERIC, np.add)
+_binary("sub", NUMERIC, np.subtract)
+_binary("mul", NUMERIC, np.multiply)
+_binary("div", FLOATS, np.divide)
+_binary("floor_divide", NUMERIC, np.floor_divide)
+_binary("mod", NUMERIC, np.remainder)
+_binary("pow", FLOATS, np.power)
+_binary("minimum", NUMERIC, np.minimum)
+_binary("maximum", NUMERIC, np.maximum)
+_binary("logical_and", ("bool",), np.logical_and)
+_binary("logical_or", ("bool",), np.logical_or)
+_binary("logical_xor", ("bool",), np.logical_xor)
+_binary("bit_and", INTEGERS, np.bitwise_and)
+_binary("bit_or", INTEGERS, np.bitwise_or)
+_binary("bit_xor", INTEGERS, np.bitwise_xor)
+_comparison("lt", np.less)
+_comparison("le", np.less_equal)
+_comparison("gt", np.greater)
+_comparison("ge", np.greater_equal)
+_comparison("eq", np.equal)
+_comparison("ne", np.not_equal)
 _row("where", "pointwise", 3, type_rules.where, np.where)
 
 # --- reductions over `axes` (sorted, non-negative) ---
-for _name, _rule, _meaning in [
-    ("sum", type_rules.reduction(NUMERIC, widen=True), np.sum),
-    ("prod", type_rules.reduction(NUMERIC, widen=True), np.prod),
-    ("mean", type_rules.reduction(FLOATS), np.mean),
-    ("max", type_rules.reduction(NUMERIC, nonempty=True), np.max),
-    ("min", type_rules.reduction(NUMERIC, nonempty=True), np.min),
-    ("any", type_rules.reduction(("bool",)), np.any),
-    ("all", type_rules.reduction(("bool",)), np.all),
-]:
-    _row(_name, "reduction", 1, _rule, meaning.reduction(_meaning), "axes keepdims")
-for _name, _meaning in [("argmax", np.argmax), ("argmin", np.argmin)]:
-    _row(_name, "reduction", 1, type_rules.arg_reduction, meaning.arg_reduction(_meaning),
-         "axes keepdims")  # fmt: skip
+_reduction("sum", type_rules.reduction(NUMERIC, widen=True), meaning.reduction(np.sum))
+_reduction("prod", type_rules.reduction(NUMERIC, widen=True), meaning.reduction(np.prod))
+_reduction("mean", type_rules.reduction(FLOATS), meaning.reduction(np.mean))
+_reduction("max", type_rules.reduction(NUMERIC, nonempty=True), meaning.reduction(np.max))
+_reduction("min", type_rules.reduction(NUMERIC, nonempty=True), meaning.reduction(np.min))
+_reduction("any", type_rules.reduction(("bool",)), meaning.reduction(np.any))
+_reduction("all", type_rules.reduction(("bool",)), meaning.reduction(np.all))
+_reduction("argmax", type_rules.arg_reduction, meaning.arg_reduction(np.argmax))
+_reduction("argmin", type_rules.arg_reduction, meaning.arg_reduction(np.argmin))
 _row("cumsum", "scan", 1, type_rules.cumsum, meaning.cumsum, "axis")
 
 # --- movement: indices only ---

@@ -33,6 +33,9 @@ from minicomp.codegen.scalar import ScalarVisitor
 from minicomp.indexing import Index, LoopVariable, row_major_strides
 from minicomp.kernels import LoopKernel, LoopSchedule, Sweep
 
+#: Handles of finished reductions, by number (see `ScalarVisitor`).
+Bound = dict[int | str, ir.Value]
+
 #: Columns that one parallel unit of an outer-vectorised kernel covers: enough to make the index
 #: arithmetic of a unit negligible, few enough that threads can share a short tensor.
 BLOCK = 1024
@@ -123,14 +126,14 @@ class _LoopEmission:
     def _rows(self) -> None:
         with counted_loop(self.builder, self.function.begin, self.function.end, 1, "row") as row:
             self._set_outer(self.kernel.outer, row)
-            bound: dict[int | str, ir.Value] = {}
+            bound: Bound = {}
             for number, sweep in enumerate(self.kernel.sweeps):
                 self.builder.comment(f"sweep {number}")
                 bound.update(self._row_sweep(sweep, bound))
             self.emitter.at(self.values, None, 1)
             self._store_row(bound)
 
-    def _row_sweep(self, sweep: Sweep, bound: dict[int | str, ir.Value]) -> dict[int, ir.Value]:
+    def _row_sweep(self, sweep: Sweep, bound: Bound) -> Bound:
         """One sweep over the inner loops, the last of them in vectors."""
         accumulators = Accumulators(self.function, self.emitter, sweep.reductions)
         if not self.kernel.inner:
@@ -205,7 +208,7 @@ class _LoopEmission:
 
     def _columns(self, last: LoopVariable, base: ir.Value, span: Span) -> None:
         """All sweeps for `unroll` vectors of columns beginning at `base`."""
-        bounds: list[dict[int | str, ir.Value]] = [{} for _ in range(span.unroll)]
+        bounds: list[Bound] = [{} for _ in range(span.unroll)]
         for number, sweep in enumerate(self.kernel.sweeps):
             self.builder.comment(f"sweep {number}")
             sums = [
@@ -226,12 +229,12 @@ class _LoopEmission:
     def _element(
         self,
         sweep: Sweep,
-        bound: dict[int | str, ir.Value],
+        bound: Bound,
         accumulators: Accumulators,
         copy: int,
     ) -> None:
         """What a sweep does at the emitter's current point: fold, then store."""
-        running: dict[int | str, ir.Value] = dict(bound)
+        running: Bound = dict(bound)
         visit = ScalarVisitor(self.emitter, running)
         self.emitter.visitor = visit
         for reduction in sweep.reductions:
@@ -243,7 +246,7 @@ class _LoopEmission:
         for store in sweep.stores:
             self.emitter.store(store.buffer, store.index, visit(store.scalar))
 
-    def _store_row(self, bound: dict[int | str, ir.Value]) -> None:
+    def _store_row(self, bound: Bound) -> None:
         visit = ScalarVisitor(self.emitter, bound)
         self.emitter.visitor = visit
         for store in self.kernel.row_stores:

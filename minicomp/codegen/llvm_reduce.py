@@ -95,16 +95,16 @@ class Accumulators:
             self.builder.store(component, pointer)
         return new[-1]
 
-    def results(self) -> dict[int, ir.Value]:
+    def results(self) -> dict[int | str, ir.Value]:
         """Per reduction its accumulator as it is, lanes kept: each lane is a row of its own."""
         return {
             reduction.number: self._combined(reduction, slots)[-1]
             for reduction, slots in self._by_reduction()
         }
 
-    def finish(self) -> dict[int, ir.Value]:
+    def finish(self) -> dict[int | str, ir.Value]:
         """Per reduction one scalar: copies combined, then lanes, then widths."""
-        finished = {}
+        finished: dict[int | str, ir.Value] = {}
         for reduction, slots in self._by_reduction():
             by_width: dict[int, list[_Slot]] = {}
             for slot in slots:

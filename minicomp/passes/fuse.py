@@ -45,12 +45,14 @@ def fuse(graph: Graph, *, epilogues: bool = True) -> tuple[Cluster, ...]:
     """Clusters covering everything the graph computes. `epilogues=False` leaves each matmul
     alone, for comparison."""
     fusion = _Fusion(graph, epilogues)
-    # Again until nothing changes: what reads x twice, as x * (1 + erf(x)) does, can join x's
-    # kernel only once it is one group itself.
-    while any(
-        [fusion.try_to_join(s, value) for value in fusion.order for s in fusion.sources[value]]
-    ):
-        pass
+    joined = True
+    while joined:
+        # Again until nothing changes: what reads x twice, as x * (1 + erf(x)) does, can join x's
+        # kernel only once it is one group itself.
+        joined = False
+        for value in fusion.order:
+            for source in fusion.sources[value]:
+                joined |= fusion.try_to_join(source, value)
     return tuple(fusion.clusters())
 
 

@@ -14,7 +14,6 @@ import ctypes
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -110,10 +109,7 @@ class CpuExecutable:
         self.program, self.threads = program, threads
         self.buffers = [*program.buffers, *extra]
         self.steps = list(steps)
-        self._segments = [
-            _native(list(group)) if native else list(group)
-            for native, group in groupby(steps, key=lambda step: isinstance(step, KernelStep))
-        ]
+        self._segments = _segments(steps)
         offsets, self._arena_bytes = plan_memory(self._lifetimes())
         self._arena_offsets = list(offsets.items())
         self._arenas: deque[tuple[np.ndarray, int]] = deque()
@@ -164,13 +160,12 @@ class CpuExecutable:
             owners[number] = arena[0]
         try:
             for number in self._status:
-                ctypes.c_int32.from_address(table[number]).value = 0
+                _status_word(table, number).value = 0
             for segment in self._segments:
-                if callable(segment):
-                    segment(ctypes.addressof(table), self.threads)
+                if isinstance(segment, ExternalStep):
+                    _call_external(segment, table, owners)
                 else:
-                    for step in segment:
-                        _call_external(step, table, owners)
+                    segment(ctypes.addressof(table), self.threads)
             self._check_status(table)
         finally:
             self._arenas.append(arena)
@@ -186,7 +181,7 @@ class CpuExecutable:
 
     def _check_status(self, table: Any) -> None:
         for number in self._status:
-            if ctypes.c_int32.from_address(table[number]).value:
+            if _status_word(table, number).value:
                 call = next(c for c in self.program.calls if number in c.buffers)
                 gather = next(v for v in call.cluster.members if v.op.startswith("take"))
                 extent = gather.operands[0].shape[gather.attributes["axis"]]
@@ -197,6 +192,10 @@ class CpuExecutable:
                 )
 
 
+def _status_word(table: Any, number: int) -> ctypes.c_int32:
+    return ctypes.c_int32.from_address(table[number])
+
+
 def _call_external(step: ExternalStep, table: Any, owners: dict[int, np.ndarray]) -> None:
     a, b, out = (
         array_at(view, table[view.buffer], owners.get(view.buffer))
@@ -205,7 +204,25 @@ def _call_external(step: ExternalStep, table: Any, owners: dict[int, np.ndarray]
     step.call(a, b, out)
 
 
-def _native(steps: list[KernelStep]) -> Callable[[int, int], None]:
+Native = Callable[[int, int], None]  # (address of the buffer table, threads)
+
+
+def _segments(steps: Sequence[RunStep]) -> list[Native | ExternalStep]:
+    """The steps with each run of kernels made into one native function."""
+    segments: list[Native | ExternalStep] = []
+    kernels: list[KernelStep] = []
+    for step in steps:
+        if isinstance(step, KernelStep):
+            kernels.append(step)
+            continue
+        if kernels:
+            segments.append(_native(kernels))
+            kernels = []
+        segments.append(step)
+    return [*segments, _native(kernels)] if kernels else segments
+
+
+def _native(steps: list[KernelStep]) -> Native:
     """One native function that runs kernels one after the other."""
     imports = {f"kernel{n}": step.kernel.address for n, step in enumerate(steps)}
     text = program_ir(
@@ -219,6 +236,7 @@ def _native(steps: list[KernelStep]) -> Callable[[int, int], None]:
         ["main"],
         imports={**imports, "minicomp_parallel_for": parallel_for_address()},
         needs=[step.kernel.library for step in steps],
+        use_disk_cache=all(step.kernel.use_disk_cache for step in steps),
     )
     function = _MAIN(library.address("main"))
     function.library = library  # type: ignore[attr-defined]  # keeps the code alive

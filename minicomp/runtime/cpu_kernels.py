@@ -15,6 +15,7 @@ from minicomp.codegen.llvm_loops import units as loop_units
 from minicomp.codegen.llvm_matmul import emit_matmul, workspace
 from minicomp.codegen.llvm_matmul import units as matmul_units
 from minicomp.codegen.loop_schedule import schedule_loops
+from minicomp.codegen.matmul_plan import CpuMatmulSchedule
 from minicomp.indexing import Index, ravel
 from minicomp.kernels import (
     Apply,
@@ -48,31 +49,38 @@ class CompiledKernel:
     grain: int
     workspace: int
     target: Target
+    use_disk_cache: bool = True
 
     @cached_property
     def library(self) -> Library:
         """Compiled when first asked for."""
-        return compile_ir(self.llvm_ir, [self.kernel.name], self.target)
+        return compile_ir(
+            self.llvm_ir, [self.kernel.name], self.target, use_disk_cache=self.use_disk_cache
+        )
 
     @property
     def address(self) -> int:
         return self.library.address(self.kernel.name)
 
 
-def loop_kernel(kernel: LoopKernel, target: Target) -> CompiledKernel:
+def loop_kernel(kernel: LoopKernel, target: Target, use_disk_cache: bool = True) -> CompiledKernel:
     """A LoopKernel with the schedule that fits it."""
     kernel, schedule = schedule_loops(kernel, target)
     text = emit_loop_kernel(kernel, schedule, target)
-    return CompiledKernel(
-        kernel, schedule, text, loop_units(kernel, schedule), schedule.grain, 0, target
-    )
+    count = loop_units(kernel, schedule)
+    return CompiledKernel(kernel, schedule, text, count, schedule.grain, 0, target, use_disk_cache)
 
 
-def matmul_kernel(kernel: MatmulKernel, schedule: Schedule, target: Target) -> CompiledKernel:
+def matmul_kernel(
+    kernel: MatmulKernel,
+    schedule: CpuMatmulSchedule,
+    target: Target,
+    use_disk_cache: bool = True,
+) -> CompiledKernel:
     """A MatmulKernel with the schedule given."""
     text = emit_matmul(kernel, schedule, target)
-    count = matmul_units(kernel, schedule)
-    return CompiledKernel(kernel, schedule, text, count, 1, workspace(kernel, schedule), target)
+    count, nbytes = matmul_units(kernel, schedule), workspace(kernel, schedule)
+    return CompiledKernel(kernel, schedule, text, count, 1, nbytes, target, use_disk_cache)
 
 
 def bare_product(kernel: MatmulKernel, name: str = "product") -> tuple[MatmulKernel, LoopKernel]:

@@ -214,7 +214,7 @@ def _link(code: bytes, exports: Sequence[str], imports: Mapping[str, int]) -> ll
     builder = llvm.JITLibraryBuilder().add_object_img(code)
     for name in exports:
         builder.export_symbol(name)
-    for name, address in (_external_addresses() | imports).items():
+    for name, address in {**_external_addresses(), **imports}.items():
         builder.import_symbol(name, address)
     try:
         return builder.link(_linker(), f"minicomp.{next(_numbers)}")

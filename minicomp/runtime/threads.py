@@ -19,6 +19,7 @@ import ctypes
 import os
 import threading
 import time
+from collections.abc import Callable
 from functools import lru_cache
 
 from minicomp.codegen.llvm_threads import thread_pool_ir
@@ -137,7 +138,7 @@ class _Pool:
         self.functions["minicomp_pool_reset"]()
 
 
-def _start_worker(target: object, index: int) -> threading.Thread:
+def _start_worker(target: Callable[[int], None], index: int) -> threading.Thread:
     # A daemon, so that a worker never keeps the process from ending.
     thread = threading.Thread(
         target=target, args=(index,), name=f"minicomp-worker-{index}", daemon=True
