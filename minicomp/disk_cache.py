@@ -187,14 +187,16 @@ def _user() -> int:
 
 
 def _warn_of_failure(action: str, error: OSError) -> None:
+    # Where a file is in a directory's place, reading and making the directory differ in the error.
+    reason, text = error.errno, error.strerror or str(error)
+    if reason == errno.EEXIST:
+        reason, text = errno.ENOTDIR, os.strerror(errno.ENOTDIR)
     root = cache_directory()
-    reason = error.strerror or str(error)
-    place = error.filename or root
     _warn(
-        f"cannot {action} the cache in {root}: {reason} ({place}); going on without it. "
-        "MINICOMP_CACHE_DIR names another directory",
+        f"cannot {action} the cache in {root}: {text} ({error.filename or root}); going on "
+        "without it. MINICOMP_CACHE_DIR names another directory",
         str(root),
-        error.errno,
+        reason,
     )
 
 

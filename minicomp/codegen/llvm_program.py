@@ -5,7 +5,7 @@ Out: the text of a module defining `void @main(ptr buffers, i64 threads)`, where
 to an array of pointers. The kernels are declared only; linking finds them in libraries of their
 own, so that programs share the kernels they have in common.
 
-    >>> print(program_ir([Step("relu", (0, 2), units=1, grain=1)]))
+    >>> print(emit_program([Step("relu", (0, 2), units=1, grain=1)]))
     ...
     entry:
       %"args" = alloca [2 x ptr]
@@ -52,7 +52,7 @@ class Step:
         return f"{self.kernel}(buffers {', '.join(map(str, self.arguments))})"
 
 
-def program_ir(steps: Sequence[Step], name: str = "main") -> str:
+def emit_program(steps: Sequence[Step], name: str = "main") -> str:
     """The text of `void @name(ptr buffers, i64 threads)`, which does the steps in order."""
     module = ir.Module(name=name, context=ir.Context())
     function = ir.Function(module, ir.FunctionType(void, [pointer, i64]), name)

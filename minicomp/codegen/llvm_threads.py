@@ -40,7 +40,7 @@ kernel_type = ir.FunctionType(void, [pointer, i64, i64])
 grow_type = ir.FunctionType(void, [i64])
 
 
-def thread_pool_ir(architecture: str, monotonic_clock: int) -> str:
+def emit_thread_pool(architecture: str, monotonic_clock: int) -> str:
     """The module's text. It exports
 
     - `minicomp_parallel_for`, see above;
@@ -179,7 +179,7 @@ class _Pool(WaitingModule):
             threads=i64,
         )
         zero, one = literal(i64, 0), literal(i64, 1)
-        alone = builder.append_basic_block("alone")
+        alone = ir.Block(builder.function, name="alone")
         parts = builder.sdiv(units, larger(builder, grain, one), "parts")
         wanted = smaller(builder, parts, threads)
         with builder.if_then(builder.icmp_signed("<=", wanted, one)):
@@ -204,6 +204,7 @@ class _Pool(WaitingModule):
         self.store(builder, "busy", zero, "release")
         builder.ret_void()
 
+        builder.function.blocks.append(alone)
         builder.position_at_end(alone)
         with builder.if_then(builder.icmp_signed(">", units, zero)):
             builder.call(kernel, [args, zero, units])
@@ -222,18 +223,16 @@ class _Pool(WaitingModule):
     # --- a worker's life ------------------------------------------------------------------------
 
     def emit_worker(self) -> None:
-        """minicomp_worker(index): wait for a job, help with it, and again."""
+        """minicomp_worker(index): help with the job at hand, wait for the next, and again."""
         builder, (index,) = self.define("minicomp_worker", index=i64)
-        seen = builder.alloca(i64, name="seen")
-        builder.store(self.load(builder, "epoch", "acquire"), seen)
         with forever(builder, "job"):
-            last = builder.load(seen, "last", typ=i64)
-            self.call(builder, "wait_while_equal", self.module.globals["epoch"], last, index)
-            builder.store(self.load(builder, "epoch", "acquire"), seen)
+            builder.comment("Note the epoch first: a job given out after this ends the waiting.")
+            seen = self.load(builder, "epoch", "acquire")
             stopping = self.load(builder, "stopping", "acquire")
             with builder.if_then(builder.icmp_unsigned("!=", stopping, literal(i64, 0))):
                 builder.ret_void()
             self.call(builder, "run_chunks", index)
+            self.call(builder, "wait_while_equal", self.module.globals["epoch"], seen, index)
         builder.unreachable()
 
     def emit_stop(self) -> None:

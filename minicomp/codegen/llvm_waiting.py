@@ -53,12 +53,14 @@ class Endless:
 @contextmanager
 def forever(builder: ir.IRBuilder, name: str) -> Iterator[Endless]:
     """An endless loop around what is emitted inside; afterwards the builder stands behind it."""
-    loop = Endless(builder.append_basic_block(name), builder.append_basic_block(f"{name}.end"))
+    # The end is appended after the body, so that the text reads in the order of execution.
+    loop = Endless(builder.append_basic_block(name), ir.Block(builder.function, name=f"{name}.end"))
     builder.branch(loop.start)
     builder.position_at_end(loop.start)
     yield loop
     if not builder.block.is_terminated:
         builder.branch(loop.start)
+    builder.function.blocks.append(loop.end)
     builder.position_at_end(loop.end)
 
 

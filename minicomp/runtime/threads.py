@@ -20,16 +20,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from functools import lru_cache
 
-from minicomp.codegen.llvm_threads import thread_pool_ir
+from minicomp.codegen.llvm_threads import emit_thread_pool
 from minicomp.codegen.llvm_waiting import MAX_THREADS
 from minicomp.errors import OptionError
 from minicomp.runtime.jit import compile_ir, keep_forever
 from minicomp.runtime.target import host_target
 
-#: Row buffers of kernels are on the stack; some systems give new threads as little as 128 kB.
-STACK_SIZE = 16 << 20
 #: Longest wait for workers at the process's end; one may be inside a long kernel.
 EXIT_SECONDS = 1.0
 
@@ -85,15 +82,16 @@ def start(threads: int) -> int:
 
 
 def park() -> None:
-    """Send workers that spin, waiting for the next job, to sleep: to time something else."""
-    _pool().variables["parked"].value = 1
+    """Send workers that spin, waiting for the next job, to sleep: before timing something else."""
+    for pool in _made:
+        pool.variables["parked"].value = 1
 
 
 class _Pool:
     """The generated code of the pool, and the Python threads inside it."""
 
     def __init__(self) -> None:
-        text = thread_pool_ir(host_target().architecture, time.CLOCK_MONOTONIC)
+        text = emit_thread_pool(host_target().architecture, time.CLOCK_MONOTONIC)
         self.library = compile_ir(text, [*_FUNCTIONS, *_VARIABLES])
         self.functions = {
             name: kind(self.library.address(name)) for name, kind in _FUNCTIONS.items()
@@ -143,34 +141,27 @@ def _start_worker(target: Callable[[int], None], index: int) -> threading.Thread
     thread = threading.Thread(
         target=target, args=(index,), name=f"minicomp-worker-{index}", daemon=True
     )
-    usual = threading.stack_size(STACK_SIZE)
-    try:
-        thread.start()
-    finally:
-        threading.stack_size(usual)
+    thread.start()
     return thread
 
 
-# Held while the pool is made or grows, and across a fork. It may be taken again by its owner: a
-# signal handler can run a model at any point.
+# Held while the pool is made or grows, and across a fork. Its owner may take it again: a signal
+# handler can run a model at any point.
 _lock = threading.RLock()
-
-
-@lru_cache
-def _make_pool() -> _Pool:
-    pool = _Pool()
-    atexit.register(pool.stop)
-    return pool
+_made: list[_Pool] = []  # the pool, once something has asked for it
 
 
 def _pool() -> _Pool:
     with _lock:
-        return _make_pool()
+        if not _made:
+            _made.append(_Pool())
+            atexit.register(_made[0].stop)
+        return _made[0]
 
 
 def _after_fork_in_child() -> None:
-    if _make_pool.cache_info().currsize:
-        _make_pool().after_fork()
+    for pool in _made:
+        pool.after_fork()
     _lock.release()
 
 
