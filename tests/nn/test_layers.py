@@ -178,16 +178,16 @@ def test_dtypes_of_new_layers():
     [
         (nn.Linear(3, 4, bias=False), "Linear(in_features=3, out_features=4, bias=False)"),
         (nn.Embedding(10, 4, 0), "Embedding(10, 4, padding_idx=0)"),
-        (nn.LayerNorm(8), "LayerNorm((8,), eps=1e-05, elementwise_affine=True)"),
+        (nn.LayerNorm(8), "LayerNorm((8,), eps=1e-05, elementwise_affine=True, bias=True)"),
         (nn.RMSNorm((2, 8)), "RMSNorm((2, 8), eps=None, elementwise_affine=True)"),
-        (nn.Dropout(0.1), "Dropout(p=0.1)"),
+        (nn.Dropout(0.1), "Dropout(p=0.1, inplace=False)"),
         (nn.GELU("tanh"), "GELU(approximate='tanh')"),
         (nn.Softmax(-1), "Softmax(dim=-1)"),
         (nn.Flatten(), "Flatten(start_dim=1, end_dim=-1)"),
         (nn.Conv2d(1, 6, 5), "Conv2d(1, 6, kernel_size=(5, 5), stride=(1, 1))"),
         (
             nn.Conv2d(2, 6, 3, padding="same", groups=2, bias=False),
-            "Conv2d(2, 6, kernel_size=(3, 3), stride=(1, 1), padding='same', groups=2, bias=False)",
+            "Conv2d(2, 6, kernel_size=(3, 3), stride=(1, 1), padding=same, groups=2, bias=False)",
         ),
         (
             nn.MaxPool2d(2),
