@@ -141,6 +141,8 @@ def _plan(key: tuple[Any, ...], shape: tuple[int, ...]) -> _Subscript:
     plan = _Subscript()
     axis = 0
     for number, entry in enumerate(_without_ellipsis(key, len(shape))):
+        if entry is Ellipsis:
+            continue
         if entry is None:
             plan.shape.append(1)
             continue
@@ -163,7 +165,10 @@ def _plan(key: tuple[Any, ...], shape: tuple[int, ...]) -> _Subscript:
 
 
 def _without_ellipsis(key: tuple[Any, ...], rank: int) -> list[Any]:
-    """The key with `...` (and what is missing at the end) as full slices."""
+    """The key with full slices after `...` (or at the end) for the axes that it stands for.
+
+    It stays as a mark: even where it stands for none, it parts the positions around it.
+    """
     dots = [place for place, entry in enumerate(key) if entry is Ellipsis]
     used = sum(entry is not None and entry is not Ellipsis for entry in key)
     if len(dots) > 1:
@@ -171,7 +176,7 @@ def _without_ellipsis(key: tuple[Any, ...], rank: int) -> list[Any]:
     if used > rank:
         raise IndexOutOfRangeError(f"{used} indices for a tensor with {rank} axes")
     place = dots[0] if dots else len(key)
-    return [*key[:place], *[slice(None)] * (rank - used), *key[place + 1 :]]
+    return [*key[: place + 1], *[slice(None)] * (rank - used), *key[place + 1 :]]
 
 
 def _is_array(entry: Any) -> bool:

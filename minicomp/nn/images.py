@@ -70,7 +70,7 @@ class Conv2d(Module):
         )
         for name, usual in (("padding", (0, 0)), ("dilation", (1, 1)), ("groups", 1)):
             if getattr(self, name) != usual:
-                text += f", {name}={getattr(self, name)!r}"
+                text += f", {name}={getattr(self, name)}"
         return text if self.bias is not None else text + ", bias=False"
 
 

@@ -119,7 +119,8 @@ class LayerNorm(Module):
 
     def extra_repr(self) -> str:
         return (
-            f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+            f"{self.normalized_shape}, eps={self.eps}, "
+            f"elementwise_affine={self.elementwise_affine}, bias={self.bias is not None}"
         )
 
 
@@ -186,16 +187,17 @@ def dropout(x: Any, p: float, training: bool) -> Any:
 
 
 class Dropout(Module):
-    """Identity in evaluation mode; in training mode see `dropout`."""
+    """Identity in evaluation mode; in training mode see `dropout`. `inplace` is taken for PyTorch's
+    sake: tensors are never changed in place."""
 
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()
         if not 0 <= p <= 1:
             raise AttributeValueError(f"p is {p}, wanted a probability from 0 to 1", what="Dropout")
-        self.p = p
+        self.p, self.inplace = p, inplace
 
     def forward(self, x: Any) -> Any:
         return dropout(x, self.p, self.training)
 
     def extra_repr(self) -> str:
-        return f"p={self.p}"
+        return f"p={self.p}, inplace={self.inplace}"

@@ -70,7 +70,7 @@ class Module:
                 f"{name!r} is set before super().__init__(); call that first in "
                 f"{type(self).__name__}.__init__"
             )
-        if name in self.__dict__ and self.__dict__[name] is value:
+        if self._has(name, value):  # as after `self.weight += 1`
             return
         self._changed()
         kinds: list[tuple[dict[str, Any], type, str]] = [
@@ -94,6 +94,10 @@ class Module:
             self._buffers[name] = value
         else:
             object.__setattr__(self, name, value)
+
+    def _has(self, name: str, value: Any) -> bool:
+        tables = (self.__dict__, self._parameters, self._buffers, self._modules)
+        return any(name in table and table[name] is value for table in tables)
 
     def _changed(self) -> None:
         object.__setattr__(self, "_version", new_version())
