@@ -212,8 +212,20 @@ _POINTWISE = {
 _REDUCTIONS = {op: _dtypes_of(op) for op, row in OPS.items() if row.kind == "reduction"}
 
 
-def _pointwise(builder):
-    op = builder.choose(_POINTWISE)
+def _unary(builder):
+    _pointwise(builder, [op for op in _POINTWISE if OPS[op].arity == 1])
+
+
+def _arithmetic(builder):
+    _pointwise(builder, ["add", "mul", "sub", "div", "maximum", "minimum", "pow"])
+
+
+def _binary(builder):
+    _pointwise(builder, [op for op in _POINTWISE if OPS[op].arity == 2])
+
+
+def _pointwise(builder, ops):
+    op = builder.choose(ops)
     certain = op in STEPS
     x = builder.operand(_POINTWISE[op], certain)
     if x is None:
@@ -338,9 +350,10 @@ def _concatenate(builder):
     parts = [x]
     for _ in range(builder.draw(st.integers(0, 2))):
         shape = (*x.shape[:axis], builder.choose([2, 1, 3, 0]), *x.shape[axis + 1 :])
-        parts.append(builder.choose([builder.partner, lambda x: None])(x) or builder.source(
-            shape, x.dtype
-        ))  # fmt: skip
+        if builder.choose([True, False]):
+            parts.append(builder.partner(x))
+        elif prod(shape) <= MAX_ELEMENTS:
+            parts.append(builder.source(shape, x.dtype))
     builder.add("concatenate", *builder.draw(st.permutations(parts)), axis=axis)
 
 
@@ -389,7 +402,7 @@ def _matmul(builder):
 
 
 _STEPS_OF_BUILDING = [
-    *[_pointwise] * 5,
+    *(_arithmetic, _unary, _binary, _arithmetic, _unary, _binary),
     *(_cast, _where, _reduction, _reduction, _cumsum, _reshape, _transpose, _broadcast),
     *(_slice, _windows, _pad, _concatenate, _take, _matmul, _Builder.leaf),
 ]

@@ -26,11 +26,12 @@ def build(source: Value, op: str, *operands: Value, **attributes: Any) -> Value:
 
 def full_like(source: Value, number: bool | int | float) -> Value:
     """A tensor of `source`'s type whose elements are all `number`."""
+    element = {"bool": bool, "int32": int, "int64": int}.get(source.dtype, float)
     return build(
         source,
         "full",
         shape=source.shape,
-        value=number if source.dtype in ("bool", "int32", "int64") else float(number),
+        value=element(number),
         dtype=source.dtype,
         device=source.device,
     )

@@ -79,9 +79,9 @@ def _unrepeated(value: Value, operand: Value, batch_rank: int) -> Value:
 
 def _rows_merge(a: Value) -> bool:
     """Whether the last batch axis and the rows of `a` are one axis of its memory."""
-    strides = _view_strides(a)
+    strides = _view_strides(a) if a.size else None
     if strides is None:
-        return True  # it will be copied into a contiguous buffer, where they are
+        return True  # it is empty, or copied into a contiguous buffer, where they are
     *_, inner, rows, _ = a.shape
     return inner == 1 or rows == 1 or strides[-3] == rows * strides[-2]
 

@@ -102,7 +102,7 @@ def _element(full: Value, shape: tuple[int, ...]) -> np.ndarray:
 def _uniform(value: Value, array: np.ndarray) -> Value | None:
     """A full where all elements have the same bits, else None."""
     if prod(array.shape) == 0:
-        return full_like(value, 0 if value.dtype != "bool" else False)
+        return full_like(value, 0)
     words = np.frombuffer(array_bytes(array), f"u{array.dtype.itemsize}")
     if (words != words[0]).any():
         return None

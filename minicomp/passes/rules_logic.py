@@ -35,7 +35,7 @@ def combined_with_itself(value: Value) -> Value | None:
 def exclusive_with_itself(value: Value) -> Value | None:
     """x ^ x -> 0"""
     x, y = value.operands
-    return full_like(value, False if value.dtype == "bool" else 0) if x is y else None
+    return full_like(value, 0) if x is y else None
 
 
 @rule("logical_and", "logical_or", "logical_xor")
