@@ -21,7 +21,6 @@ from minicomp.debug import show, wanted
 from minicomp.disk_cache import DiskCache
 from minicomp.errors import InputError, OptionError, UnsupportedError
 from minicomp.explain import Explanation
-from minicomp.interpreter import checked_inputs
 from minicomp.ir import Graph
 from minicomp.nn.module import state_key
 from minicomp.options import Options
@@ -70,7 +69,6 @@ def compile_graph(
     assembler = Assembler(program, arrays, externals, selector, threads)
     executable = assembler.assemble()
     specialization = Specialization(traced, program, executable, assembler.choices)
-    show("select", specialization, lambda s: str(s.explain(graph.name)))
     show("llvm", specialization, Specialization.llvm_ir)
     show("asm", specialization, Specialization.assembly)
     return specialization
@@ -202,11 +200,10 @@ class CompiledModule:
         return self._state[1]
 
     def _compiled(self, args: Any, kwargs: Any, inputs: Sequence[np.ndarray]) -> Specialization:
-        graph = self.__minicomp_original__
-        if isinstance(graph, Graph):
-            checked_inputs(graph, inputs)
-        else:
-            graph = trace_call(graph, args, kwargs).graph
+        original = self.__minicomp_original__
+        graph = (
+            original if isinstance(original, Graph) else trace_call(original, args, kwargs).graph
+        )
         return compile_graph(graph, inputs, self._externals, self._selector, self._threads)
 
     # --- looking inside ---

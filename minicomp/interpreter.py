@@ -9,14 +9,14 @@ array([2., 3.])
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from minicomp import tree
 from minicomp.errors import IndexOutOfRangeError, InputError
-from minicomp.ir import Graph, TensorType, Value, dtype_name, numpy_dtype
+from minicomp.ir import Graph, Value, dtype_name, numpy_dtype
 from minicomp.ops import OPS
 
 
@@ -36,13 +36,16 @@ def interpret_flat(
     graph: Graph, inputs: Any, parameters: Mapping[str, Any] | None = None
 ) -> list[np.ndarray]:
     """As `interpret`, with the outputs as a flat list."""
+    if len(inputs) != len(graph.inputs):
+        raise InputError(f"{graph.name} takes {len(graph.inputs)} inputs, got {len(inputs)}")
     bindings = graph.bindings if parameters is None else parameters
-    results: dict[Value, np.ndarray] = dict(zip(graph.inputs, checked_inputs(graph, inputs)))
+    results: dict[Value, np.ndarray] = {}
+    remaining = iter(inputs)
     with np.errstate(all="ignore"):
         for value in graph.values:
             if value.op == "input":
-                continue
-            if value.op == "parameter":
+                results[value] = _checked(value, next(remaining))
+            elif value.op == "parameter":
                 name = value.attributes["name"]
                 if name not in bindings:
                     raise InputError(f"no array for parameter {name!r}; pass parameters={{...}}")
@@ -61,19 +64,11 @@ def evaluate(value: Value, operands: list[np.ndarray]) -> np.ndarray:
     return np.asarray(result, numpy_dtype(value.dtype))
 
 
-def checked_inputs(graph: Graph, inputs: Sequence[Any]) -> list[np.ndarray]:
-    """The inputs as arrays; InputError where they are not what the graph wants."""
-    if len(inputs) != len(graph.inputs):
-        wanted = f"{len(graph.inputs)} input{'' if len(graph.inputs) == 1 else 's'}"
-        raise InputError(f"{graph.name} takes {wanted}, got {len(inputs)}")
-    return [_checked(value, array) for value, array in zip(graph.inputs, inputs)]
-
-
 def _checked(value: Value, array: Any) -> np.ndarray:
     array = np.asarray(array)
     if array.shape != value.shape or dtype_name(array.dtype) != value.dtype:
-        got = TensorType(array.shape, dtype_name(array.dtype))
         raise InputError(
-            f"{value.op} {value.attributes['name']!r} is {got}, the graph wants {value.type}"
+            f"{value.op} {value.attributes['name']!r} is {array.dtype}{list(array.shape)}, "
+            f"the graph wants {value.type}"
         )
     return array
