@@ -9,7 +9,7 @@ checks and times them on real operands, the program runs step by step up to each
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 
 import numpy as np
@@ -36,6 +36,7 @@ class _Implementation:
     name: str
     make_steps: Callable[[], list[RunStep]]
     external: External | None = None
+    bound: list[Callable[[], None]] = field(default_factory=list)  # the steps, ready to be timed
 
     @cached_property
     def steps(self) -> list[RunStep]:
@@ -104,8 +105,10 @@ class Assembler:
                 _ = step.kernel.address
 
     def _run(self, implementation: _Implementation) -> None:
-        for step in implementation.steps:
-            self.run.execute(step)
+        if not implementation.bound:
+            implementation.bound = [self.run.bound(step) for step in implementation.steps]
+        for run in implementation.bound:
+            run()
 
     def catch_up(self) -> None:
         """Run the steps decided on so far, so that memory holds what the next one reads."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -20,7 +21,6 @@ from minicomp.program import Buffer, Program
 from minicomp.runtime.cpu import (
     ArrayView,
     ExternalStep,
-    KernelStep,
     RunStep,
     address_of,
     array_at,
@@ -62,18 +62,23 @@ class StepwiseRun:
 
     def execute(self, step: RunStep) -> None:
         """Do one step. Whatever an external raises comes through."""
-        if isinstance(step, ExternalStep):
-            step.call(self.view(step.a), self.view(step.b), self.view(step.out))
-        else:
-            self._run_kernel(step)
+        self.bound(step)()
 
-    def _run_kernel(self, step: KernelStep) -> None:
+    def bound(self, step: RunStep) -> Callable[[], None]:
+        """The step as a function that does it, for timing: a kernel's buffers are looked up here,
+        since later it follows others in native code; an external's arrays are made at each call,
+        as they will be then.
+        """
+        if isinstance(step, ExternalStep):
+            arrays = [(view, self.array(view.buffer)) for view in (step.a, step.b, step.out)]
+            places = [(view, address_of(array), array) for view, array in arrays]
+            return lambda: step.call(*(array_at(*place) for place in places))
+        kernel = step.kernel
         addresses = [address_of(self.array(number)) for number in step.buffers]
         arguments = (ctypes.c_void_p * len(addresses))(*addresses)
-        kernel = step.kernel
-        parallel_for(
-            kernel.address, ctypes.addressof(arguments), kernel.units, kernel.grain, self.threads
-        )
+        sharing = (kernel.units, kernel.grain, self.threads)
+        # ctypes takes the array itself for its address, and so keeps it alive.
+        return partial(parallel_for, kernel.address, arguments, *sharing)
 
     def view(self, view: ArrayView) -> np.ndarray:
         """The array of a view over one of this run's buffers."""

@@ -16,6 +16,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from minicomp.ir import numpy_dtype
+from minicomp.runtime.threads import park
 from minicomp.selection.site import Shape
 from minicomp.selection.timing import Clock, HostClock
 
@@ -74,7 +75,8 @@ class HostDevice:
         return array
 
     def clock(self) -> Clock:
-        return HostClock()
+        # Workers spin for a while after a kernel, on a CPU that the next candidate may need.
+        return HostClock(settle=park) if self.threads > 1 else HostClock()
 
 
 @functools.cache

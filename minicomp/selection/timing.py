@@ -4,16 +4,19 @@ In: named `run` callables. Out: for each a list of samples (seconds per run), fr
 takes medians.
 
 Candidates are sampled in turn, round after round, so that a change of the machine's clock or a
-busy neighbour hits all of them; odd rounds go backwards, so that none always follows the same
-one. A sample is the mean of as many runs as fill about a millisecond. Candidates that are
-hopelessly slow leave early, and the rest goes on until there are enough rounds, or the time that
-more would take is out of proportion, or the budget is used up.
+busy neighbour hits all of them. Each round has another order, since a candidate may leave
+something behind (a library's threads that spin for a while, say) that its successor pays for. A
+sample is the mean of as many runs as fill a quarter of a millisecond, short beside the time slices
+of the operating system: one that is interrupted is an outlier, which the median does not see.
+Candidates that are hopelessly slow leave early, and the rest goes on until there are enough
+rounds, or the time that more would take is out of proportion, or the budget is used up.
 
 Tests replace the clock: within `use_timer(timer)`, a sample is `timer(candidate_name, run)`.
 """
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,18 +33,19 @@ Run = Callable[[], None]
 Timer = Callable[[str, Run], float]
 
 #: A sample lasts about this long: some thousand times the resolution of the clock.
-SAMPLE_SECONDS = 1e-3
+SAMPLE_SECONDS = 2.5e-4
 #: A run longer than this needs no warm-up of its own: it was checked, hence run, before.
 LONG_SECONDS = 0.05
 #: A bound for the runs of one sample, should a candidate do nothing at all.
 MOST_RUNS = 100_000
 #: Rounds of all candidates, and of those that remain tied after them.
-ROUNDS, TIE_ROUNDS = 15, 30
+ROUNDS, TIE_ROUNDS = 25, 50
 #: With at least this many rounds, no more are begun beyond this time per candidate.
 ENOUGH_ROUNDS, ENOUGH_SECONDS = 3, 0.15
-#: After so many rounds, a candidate whose best sample is so many times the leader's median leaves.
-#: The first sample may have a cold start in it, so it decides only where it is far off.
-HOPELESS = {1: 10.0, 2: 3.0}
+#: After this many rounds, who was never within this factor of the leader's median leaves.
+HOPELESS_ROUNDS, HOPELESS_FACTOR = 3, 3.0
+#: After the first one, who is ten times as slow and takes longer than any hiccup of the machine.
+ENDLESS_FACTOR, ENDLESS_SECONDS = 10.0, 0.5
 
 
 class RunFailed(Exception):
@@ -60,11 +64,19 @@ class Clock(Protocol):
         """
 
 
-class HostClock:
-    """The host's monotonic clock, around enough runs to be read exactly."""
+def _nothing() -> None:
+    pass
 
-    def __init__(self) -> None:
-        self.runs: dict[str, int] = {}  # per candidate and sample
+
+class HostClock:
+    """The host's monotonic clock, around enough runs to be read exactly.
+
+    `settle()` is called before each sample: it ends what the previous candidate left running.
+    """
+
+    def __init__(self, settle: Callable[[], None] = _nothing) -> None:
+        self.settle = settle
+        self.best: dict[str, float] = {}  # seconds per run
 
     def now(self) -> float:
         return time.perf_counter()
@@ -78,22 +90,24 @@ class HostClock:
             raise RunFailed from error
 
     def _sample(self, name: str, run: Run) -> float:
-        if name not in self.runs:
-            seconds = self._calibrate(name, run)
-            if seconds > LONG_SECONDS:
-                return seconds
-        runs = self.runs[name]
+        self.settle()
+        if name not in self.best:
+            self.best[name] = self._warm_up(run)
+            if self.best[name] > LONG_SECONDS:
+                return self.best[name]
+        runs = max(1, min(MOST_RUNS, round(SAMPLE_SECONDS / self.best[name])))
         if runs > 1:
             run()  # what the previous candidate pushed out of the caches comes back untimed
-        return self._measure(run, runs)
+        seconds = self._measure(run, runs)
+        self.best[name] = min(seconds, self.best[name])
+        return seconds
 
-    def _calibrate(self, name: str, run: Run) -> float:
-        """Find how many runs fill a sample, which warms the candidate up; seconds per run."""
+    def _warm_up(self, run: Run) -> float:
+        """Seconds per run, from as many as fill half a sample."""
         runs = 1
         while True:
             seconds = self._measure(run, runs)
             if seconds * runs >= SAMPLE_SECONDS / 2 or runs >= MOST_RUNS:
-                self.runs[name] = max(1, min(MOST_RUNS, round(SAMPLE_SECONDS / seconds)))
                 return seconds
             runs *= 4
 
@@ -217,7 +231,7 @@ class Race:
 
     def _round(self, number: int, title: str) -> bool:
         """One sample of each; False if the budget ended it."""
-        for contender in self.running[:: -1 if number % 2 else 1]:
+        for contender in random.Random(number).sample(self.running, len(self.running)):
             if self.clock.now() >= self.deadline:
                 return False
             self.progress(f"{title}, {contender.name}")
@@ -231,13 +245,15 @@ class Race:
         return True
 
     def _drop_hopeless(self, rounds: int) -> None:
+        """Let those go of whom more rounds would tell nothing new."""
         if not self.running:
             return
-        factor = HOPELESS[min(rounds, max(HOPELESS))]
-        leader = min(self.running, key=lambda contender: contender.median)
+        leader = min(contender.median for contender in self.running)
         for contender in list(self.running):
             best = min(contender.samples)
-            if best > factor * leader.median:
+            is_slow = rounds >= HOPELESS_ROUNDS and best > HOPELESS_FACTOR * leader
+            is_endless = best > ENDLESS_SECONDS and best > ENDLESS_FACTOR * leader
+            if is_slow or is_endless:
                 plural = "" if rounds == 1 else "s"
                 contender.dropped = f"given up after {rounds} round{plural}"
                 self.running.remove(contender)

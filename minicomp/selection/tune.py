@@ -170,10 +170,11 @@ class Tuning:
         tied = self._tied(timed)
         winner = min(tied, key=lambda entry: entry.preference)
         if len(tied) > 1:
-            others = ", ".join(entry.name for entry in tied if entry is not winner)
+            others = [entry.name for entry in tied if entry is not winner]
+            more = f" and {len(others) - 2} more" if len(others) > 2 else ""
             return winner, (
                 f"{duration(winner.median)}, within {self.options.autotune_tie_tolerance:.0%} of "
-                f"{others}; a tie goes to minicomp's own, then to the first listed"
+                f"{', '.join(others[:2])}{more}; ties go to minicomp's own, then as listed"
             )
         slower = [entry for entry in timed if entry is not winner]
         if not slower:

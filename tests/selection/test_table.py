@@ -28,7 +28,7 @@ def test_the_table_lists_every_candidate_with_the_fastest_first(table):
         "strides: [128, 1], [128, 1]",
         "dtypes: float32, float32",
         "  right    0.0099 ms 100.0%",
-        "  default  0.0330 ms  30.0%  given up after 2 rounds",
+        "  default  0.0330 ms  30.0%  given up after 3 rounds",
     ]
     assert lines[5].startswith("  wrong    rejected          wrong: 16383 of 16384 elements")
     assert lines[6].startswith("AUTOTUNE took ") and lines[6].endswith("checking 3 choices")

@@ -2,11 +2,14 @@
 
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 
 from minicomp.selection.timing import (
+    ROUNDS,
     SAMPLE_SECONDS,
+    TIE_ROUNDS,
     Contender,
     HostClock,
     InjectedClock,
@@ -34,15 +37,19 @@ def raced(times, deadline=float("inf"), again=False):
     return order, contenders
 
 
-def test_rounds_alternate_their_direction():
+def test_every_round_has_all_candidates_in_an_order_of_its_own():
     order, _ = raced({"a": 1e-3, "b": 1e-3, "c": 1e-3})
-    assert order[:9] == ["a", "b", "c", "c", "b", "a", "a", "b", "c"]
-    assert len(order) == 15 * 3
+    assert len(order) == ROUNDS * 3
+    rounds = [tuple(order[start : start + 3]) for start in range(0, len(order), 3)]
+    assert all(sorted(names) == ["a", "b", "c"] for names in rounds)
+    successions = {pair for names in rounds for pair in pairwise(names)}
+    assert len(successions) == 6  # each follows each other one at some time
+    assert raced({"a": 1e-3, "b": 1e-3, "c": 1e-3})[0] == order
 
 
 def test_slow_candidates_get_fewer_rounds():
     order, _ = raced({"a": 0.04, "b": 0.05})
-    assert 3 * 2 <= len(order) < 15 * 2
+    assert 3 * 2 <= len(order) < ROUNDS * 2
     order, _ = raced({"a": 10.0, "b": 10.0})
     assert len(order) == 3 * 2
 
@@ -52,31 +59,70 @@ def test_a_budget_is_not_overdrawn_by_more_than_one_sample():
     assert len(order) == 5
 
 
-def test_a_lone_survivor_is_not_timed_further():
-    order, contenders = raced({"a": 1e-3, "b": 1.0})
-    assert order.count("b") == 1 and order.count("a") == 3
+def test_a_hopeless_candidate_leaves_after_three_rounds_and_a_lone_survivor_is_timed_no_further():
+    order, contenders = raced({"a": 1e-3, "b": 4e-3})
+    assert order.count("b") == 3 and order.count("a") == 3
     assert contenders[0].dropped is None
+    assert contenders[1].dropped == "given up after 3 rounds"
+
+
+def test_a_candidate_that_takes_for_ever_leaves_after_one_round():
+    order, contenders = raced({"a": 1e-3, "b": 1.0, "c": 1e-3})
+    assert order.count("b") == 1
     assert contenders[1].dropped == "given up after 1 round"
+
+
+def test_a_hiccup_does_not_drop_a_candidate():
+    slow = iter([0.09, 0.09])
+    times = {"a": lambda: 1e-3, "b": lambda: next(slow, 1.1e-3)}
+    contenders = [Contender(name, lambda: None) for name in times]
+    clock = InjectedClock(lambda name, run: times[name]())
+    Race(contenders, clock, float("inf"), lambda text: None).run()
+    assert contenders[1].dropped is None
+    assert contenders[1].median == 1.1e-3 and len(contenders[1].samples) == ROUNDS
 
 
 def test_candidates_that_take_no_time_at_all_stay():
     order, _ = raced({"a": 0.0, "b": 0.0})
-    assert len(order) == 15 * 2
+    assert len(order) == ROUNDS * 2
 
 
 def test_a_near_tie_gets_its_own_rounds():
     order, _ = raced({"a": 1e-3, "b": 1e-3}, again=True)
-    assert len(order) == 30 * 2
+    assert len(order) == TIE_ROUNDS * 2
 
 
 def test_the_clock_repeats_short_runs_until_they_fill_a_sample():
     calls = []
     clock = HostClock()
     assert 0 < clock.sample("empty", lambda: calls.append(1)) < SAMPLE_SECONDS
-    before = len(calls)
+    before, best = len(calls), clock.best["empty"]
     clock.sample("empty", lambda: calls.append(1))
-    assert len(calls) - before == clock.runs["empty"] + 1  # one of them untimed
-    assert clock.runs["empty"] > 100
+    assert len(calls) - before == round(SAMPLE_SECONDS / best) + 1 > 100  # one of them untimed
+
+
+def test_a_slow_start_does_not_make_later_samples_short():
+    calls = []
+
+    def run():
+        if not calls:
+            time.sleep(0.01)
+        calls.append(1)
+
+    clock = HostClock()
+    for _ in range(4):
+        clock.sample("x", run)
+    before = len(calls)
+    clock.sample("x", run)
+    assert len(calls) - before > 10
+
+
+def test_what_the_previous_candidate_left_running_is_ended_before_each_sample():
+    events = []
+    clock = HostClock(settle=lambda: events.append("settle"))
+    for _ in range(2):
+        clock.sample("x", lambda: time.sleep(0.06) or events.append("run"))
+    assert events == ["settle", "run", "settle", "run"]
 
 
 def test_the_clock_measures_long_runs_one_at_a_time():
