@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from minicomp.codegen.llvm_program import Step, program_ir
+from minicomp.codegen.llvm_program import Step, emit_program
 from minicomp.errors import IndexOutOfRangeError
 from minicomp.ir import numpy_dtype
 from minicomp.kernels import View
@@ -225,7 +225,7 @@ def _segments(steps: Sequence[RunStep]) -> list[Native | ExternalStep]:
 def _native(steps: list[KernelStep]) -> Native:
     """One native function that runs kernels one after the other."""
     imports = {f"kernel{n}": step.kernel.address for n, step in enumerate(steps)}
-    text = program_ir(
+    text = emit_program(
         [
             Step(f"kernel{n}", step.buffers, step.kernel.units, step.kernel.grain)
             for n, step in enumerate(steps)
