@@ -1,4 +1,4 @@
-"""`minicomp.compile` as its users meet it: what is read when, what is compiled again, what fails."""
+"""`minicomp.compile` as its users meet it: what is read when, compiled again when, and fails how."""
 
 import threading
 import warnings
