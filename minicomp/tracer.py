@@ -184,16 +184,11 @@ def _graph_name(model: Any) -> str:
     return re.sub(r"\W+", "_", name).strip("_") or "function"
 
 
-def state_of(model: Any) -> tuple[int, ...]:
-    """Numbers that change when a trace of `model` may no longer hold, because a module in it has
-    (see `nn.Module.structure_version`). The modules of a function are those it refers to itself:
-    by its closure, its global names, or as a method.
-    """
-    return tuple(module.structure_version() for module in modules_of(model))
-
-
 def modules_of(model: Any) -> list[Any]:
-    """The modules that `state_of` asks."""
+    """The modules that a trace of `model` depends on: it may no longer hold once the
+    `structure_version` of one has changed. For a function, those that it refers to itself, by its
+    closure, its global names, or as a method.
+    """
     if hasattr(model, "structure_version"):
         return [model]
     while isinstance(model, functools.partial):

@@ -26,7 +26,7 @@ import numpy as np
 from minicomp.errors import DTypeError, ModuleError, StateDictError, UnsupportedError
 from minicomp.ir import FLOATS, dtype_name, numpy_dtype
 from minicomp.nn.initialisation import moved
-from minicomp.nn.parameter import Parameter, latest_version, new_version
+from minicomp.nn.parameter import Parameter, latest_version, mark_changed
 
 
 class IncompatibleKeys(NamedTuple):
@@ -53,7 +53,7 @@ class Module:
         object.__setattr__(self, "_unsaved", set())  # names of buffers kept out of state dicts
         object.__setattr__(self, "training", True)
         object.__setattr__(self, "_checked", (0, 0))  # see structure_version
-        self._changed()
+        mark_changed(self)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes; every module defines its own."""
@@ -70,9 +70,11 @@ class Module:
                 f"{name!r} is set before super().__init__(); call that first in "
                 f"{type(self).__name__}.__init__"
             )
-        if self._has(name, value):  # as after `self.weight += 1`
-            return
-        self._changed()
+        if not self._has(name, value):  # it has after `self.weight += 1`
+            self._assign(name, value)
+            mark_changed(self)
+
+    def _assign(self, name: str, value: Any) -> None:
         kinds: list[tuple[dict[str, Any], type, str]] = [
             (self._parameters, Parameter, "a Parameter"),
             (self._modules, Module, "a Module"),
@@ -98,9 +100,6 @@ class Module:
     def _has(self, name: str, value: Any) -> bool:
         tables = (self.__dict__, self._parameters, self._buffers, self._modules)
         return any(name in table and table[name] is value for table in tables)
-
-    def _changed(self) -> None:
-        object.__setattr__(self, "_version", new_version())
 
     def structure_version(self) -> int:
         """A number that changes when a trace of this module may no longer hold: an attribute here
@@ -128,8 +127,12 @@ class Module:
 
     def __delattr__(self, name: str) -> None:
         getattr(self, name)  # AttributeError if there is none
-        self._changed()
         self._forget(name)
+        mark_changed(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _checked=(0, 0))
+        mark_changed(self)  # versions of the process that pickled it mean nothing here
 
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._parameters, *self._buffers, *self._modules]
@@ -137,26 +140,26 @@ class Module:
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter, or None for one that this module goes without."""
         if param is None:
-            self._changed()
             self._forget(name)
             self._parameters[name] = None
+            mark_changed(self)
         else:
             setattr(self, name, param)
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Add an array that is state but not trained; in the state dict if `persistent`."""
-        self._changed()
         self._forget(name)
         self._buffers[name] = None if tensor is None else Parameter(tensor).data
         (self._unsaved.discard if persistent else self._unsaved.add)(name)
+        mark_changed(self)
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a module under a name that need not be an identifier."""
         if module is not None and not isinstance(module, Module):
             raise ModuleError(f"{name!r} is a {type(module).__name__}, wanted a Module or None")
-        self._changed()
         self._forget(name, keep=self._modules)
         self._modules[name] = module
+        mark_changed(self)
 
     register_module = add_module
 
@@ -242,20 +245,21 @@ class Module:
 
     # --- state ---
 
-    def _state(self) -> Iterator[tuple[str, dict[str, Any], str]]:
-        """Each parameter and persistent buffer: its full name, and the table and key it is at."""
+    def _state(self) -> Iterator[tuple[str, Module, dict[str, Any], str]]:
+        """Each parameter and persistent buffer: its full name, its module, and the table and key
+        that it is at."""
         for path, module in self._walk(""):
             saved = [name for name in module._buffers if name not in module._unsaved]
             for table, names in ((module._parameters, list(module._parameters)),
                                  (module._buffers, saved)):  # fmt: skip
                 for name in names:
                     if table[name] is not None:
-                        yield (f"{path}.{name}" if path else name), table, name
+                        yield (f"{path}.{name}" if path else name), module, table, name
 
     def state_dict(self) -> dict[str, Any]:
         """The arrays of all parameters and persistent buffers by name: the arrays themselves, not
         copies, as in PyTorch. A parameter in several places has several names."""
-        return {name: _array(table[key]) for name, table, key in self._state()}
+        return {name: _array(table[key]) for name, _, table, key in self._state()}
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True
@@ -265,7 +269,7 @@ class Module:
         Raises StateDictError, and changes nothing, for shapes that differ and, if `strict`, for
         names that are missing or unexpected.
         """
-        places = {name: (table, key) for name, table, key in self._state()}
+        places = {name: (module, table, key) for name, module, table, key in self._state()}
         missing = [name for name in places if name not in state_dict]
         unexpected = [name for name in state_dict if name not in places]
         arrays = {name: _host_array(state_dict[name]) for name in places if name in state_dict}
@@ -275,7 +279,7 @@ class Module:
         if strict and unexpected:
             problems.append(f"unexpected names: {', '.join(unexpected)}")
         for name, array in arrays.items():
-            table, key = places[name]
+            _, table, key = places[name]
             wanted = tuple(_array(table[key]).shape)
             if array.shape != wanted:
                 problems.append(f"{name} has shape {array.shape}, the module wants {wanted}")
@@ -322,7 +326,7 @@ class Module:
             for key, buffer in module._buffers.items():
                 if buffer is not None:
                     module._buffers[key] = converted(buffer)
-                    module._changed()
+                    mark_changed(module)
         return self
 
     def float(self) -> Self:
@@ -371,7 +375,7 @@ def _host_array(item: Any) -> np.ndarray:
     return np.asarray(moved(_array(item), "cpu"))
 
 
-def _store(table: dict[str, Any], key: str, array: np.ndarray) -> None:
+def _store(module: Module, table: dict[str, Any], key: str, array: np.ndarray) -> None:
     """Copy into the array that is there; one on the GPU is replaced."""
     target = _array(table[key])
     if isinstance(target, np.ndarray):
@@ -382,6 +386,7 @@ def _store(table: dict[str, Any], key: str, array: np.ndarray) -> None:
         table[key].data = replacement
     else:
         table[key] = replacement
+        mark_changed(module)
 
 
 #: What an attribute may be that a trace can depend on without its being an array.

@@ -31,16 +31,18 @@ _counter = itertools.count(1)
 _latest = 0
 
 
-def new_version() -> int:
-    """A number greater than all before it: a module, or a parameter, takes it when it changes in a
-    way that a trace would notice."""
+def mark_changed(item: Any) -> None:
+    """Say that a module or parameter has changed in a way that a trace would notice. It gets a
+    version greater than all before, which counts only once the change is complete: a thread that
+    looks in between looks again."""
     global _latest
-    _latest = next(_counter)
-    return _latest
+    number = next(_counter)
+    object.__setattr__(item, "_version", number)
+    _latest = number
 
 
 def latest_version() -> int:
-    """The greatest number given out so far. While it stays, no module has changed."""
+    """The version given last. While it stays, no module has changed."""
     return _latest
 
 
@@ -80,9 +82,14 @@ class Parameter(TensorOperators, Cell):
         found = array_type(data)
         if found is None:
             raise DTypeError(f"{type(data).__name__} is no array", what="Parameter")
-        if found != self.__dict__.get("_type"):
-            self._version = new_version()
+        unlike = found != self.__dict__.get("_type")
         self._type, self._data = found, data
+        if unlike:
+            mark_changed(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        mark_changed(self)  # versions of the process that pickled it mean nothing here
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -289,6 +289,15 @@ def test_the_version_changes_with_what_a_trace_depends_on():
     assert changed(net.double)
 
 
+def test_versions_from_another_process_mean_nothing():
+    net = Net()
+    vars(net)["_version"] = vars(net.first.scale)["_version"] = 10**9
+    copied = pickle.loads(pickle.dumps(net))
+    before = copied.structure_version()
+    copied.eval()
+    assert before != copied.structure_version()
+
+
 # --- containers and text ---
 
 
