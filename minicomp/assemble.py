@@ -71,7 +71,16 @@ class Assembler:
                 self.steps.append(KernelStep(self._loop(call.kernel), call.buffers))
             else:
                 self.steps += self._matmul(call, call.kernel)
-        return CpuExecutable(self.program, self.extra, self.steps, self.threads)
+        return CpuExecutable(self.program, *self._compacted(), self.threads)
+
+    def _compacted(self) -> tuple[list[Buffer], list[RunStep]]:
+        """The extra buffers that the chosen implementations use, and the steps with these
+        renumbered: what was tried and not chosen leaves no trace in the code."""
+        own = len(self.program.buffers)
+        used = dict.fromkeys(n for step in self.steps for n in step.buffers if n >= own)
+        renumbered = {old: own + position for position, old in enumerate(used)}
+        steps = [step.renumbered(renumbered) for step in self.steps]
+        return [self.extra[old - own] for old in used], steps
 
     def _loop(self, kernel: LoopKernel) -> CompiledKernel:
         return loop_kernel(kernel, self.target, self.use_disk_cache)

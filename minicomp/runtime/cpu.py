@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,10 @@ class KernelStep:
     kernel: CompiledKernel
     buffers: tuple[int, ...]
 
+    def renumbered(self, numbers: Mapping[int, int]) -> KernelStep:
+        """The step with some buffers under other numbers."""
+        return replace(self, buffers=tuple(numbers.get(n, n) for n in self.buffers))
+
 
 @dataclass(frozen=True, eq=False)
 class ExternalStep:
@@ -52,6 +56,14 @@ class ExternalStep:
     @property
     def buffers(self) -> tuple[int, ...]:
         return (self.a.buffer, self.b.buffer, self.out.buffer)
+
+    def renumbered(self, numbers: Mapping[int, int]) -> ExternalStep:
+        """The step with some buffers under other numbers."""
+        a, b, out = (
+            replace(view, buffer=numbers.get(view.buffer, view.buffer))
+            for view in (self.a, self.b, self.out)
+        )
+        return replace(self, a=a, b=b, out=out)
 
 
 RunStep = KernelStep | ExternalStep
