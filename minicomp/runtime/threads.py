@@ -20,6 +20,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from minicomp.codegen.llvm_threads import emit_thread_pool
 from minicomp.codegen.llvm_waiting import MAX_THREADS
@@ -63,8 +64,10 @@ def parallel_for_address() -> int:
     return _pool().library.address("minicomp_parallel_for")
 
 
-def parallel_for(kernel: int, args: int, units: int, grain: int, threads: int) -> None:
+def parallel_for(kernel: int, args: Any, units: int, grain: int, threads: int) -> None:
     """Call `void kernel(ptr args, i64 begin, i64 end)` on pieces of [0, units), and wait.
+
+    `args` is an address or a ctypes array.
 
     Up to `threads` threads, this one counted; at least `grain` units in a piece. Serial where
     there is nothing to share, inside another parallel_for, and while another thread is in one:

@@ -4,7 +4,8 @@ Reading order: `site` (what is known of a call site), `externals` (callables tha
 registers; `identity`), `candidates` (what can be chosen, and the choice), `checking` and `examine`
 (is a candidate right? `subprocess_check`), `timing` (how long does it take?), `tune` (all of that
 for one site), `records` and `replay` (choices that are remembered and saved), `choose` (the
-`Selector`, which decides which of these roads to take). `device` is what they ask of a device.
+`Selector`, which decides which of these roads to take). `device` is what they ask of a device,
+`table` and `progress` what people see of it.
 """
 
 from minicomp.selection.candidates import Candidate, CandidateReport, Choice

@@ -17,6 +17,7 @@ format (`matmul_precision`), or the result is stored in one, that rounding comes
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
@@ -141,54 +142,57 @@ def output_reference(
     evaluated at the product and at both ends of what the product may be.
     """
     kind = numpy_dtype(dtype)
-    with np.errstate(all="ignore"):
+    around = [product.expected]
+    if kind.kind not in "iub":
         slack = np.where(np.isfinite(product.bound), product.bound, 0.0)
-        expected = np.asarray(epilogue(product.expected.astype(kind)))
-        if kind.kind in "iub":
-            around = [expected]
-        else:
-            ends = (product.expected - slack, product.expected + slack)
-            around = [expected, *(np.asarray(epilogue(end.astype(kind))) for end in ends)]
-    return OutputReference(around, poison_like(np.array(expected)))
+        around += [product.expected - slack, product.expected + slack]
+    with np.errstate(all="ignore"):
+        values = [np.asarray(epilogue(x.astype(kind))) for x in around]
+        low, high = np.minimum.reduce(values), np.maximum.reduce(values)
+        is_finite = np.logical_and.reduce([np.isfinite(x) for x in values])
+    return OutputReference(values[0], low, high, is_finite)
 
 
 @dataclass(frozen=True, eq=False)
 class OutputReference:
-    """What a call site's final output must be: near the span of `around`, element by element.
+    """What a call site's final output must be: from `low` to `high`, or near it.
 
-    This check is for a kernel that computes something else, in a part of its output or all of it.
-    How exactly a fused epilogue rounds is for minicomp's own tests to watch, so the tolerance is
-    coarse: half of the dtype's digits, relative to the largest element.
+    Where it `is_finite` nowhere around the product, anything that was written is right. This check
+    is for a kernel that computes something else, in a part of its output or all of it. How exactly
+    a fused epilogue rounds is for minicomp's own tests to watch, so the tolerance is coarse: half
+    of the dtype's digits, relative to the largest element.
     """
 
-    around: list[np.ndarray]
-    poison: np.ndarray
+    expected: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    is_finite: np.ndarray
+
+    @functools.cached_property
+    def poison(self) -> np.ndarray:
+        return poison_like(self.expected)
 
     def judge(self, output: np.ndarray) -> str | None:
         """None if `output` is right, else what is wrong with it."""
-        is_float = output.dtype.name in POISON_BITS
-        unwritten = int(np.count_nonzero(bits(output) == bits(self.poison)))
-        if unwritten and is_float:  # else the poison is a value that may be right where it jumps
-            return f"left {unwritten} of {output.size} elements of its output unwritten"
+        if output.dtype.name in POISON_BITS:  # else the poison may be right where there is a jump
+            unwritten = int(np.count_nonzero(bits(output) == bits(self.poison)))
+            if unwritten:
+                return f"left {unwritten} of {output.size} elements of its output unwritten"
         with np.errstate(all="ignore"):
-            values = np.stack([array.astype(np.float64) for array in self.around])
-            computed = output.astype(np.float64)
-            low, high = values.min(axis=0), values.max(axis=0)
-            slack = (high - low) + self._coarse(values[0])
-            right = (low - slack <= computed) & (computed <= high + slack)
-            right |= ~np.isfinite(values).all(axis=0)
+            low, high = self.low.astype(np.float64), self.high.astype(np.float64)
+            slack = (high - low) + self._coarse()
+            right = (low - slack <= output) & (output <= high + slack) | ~self.is_finite
         if right.all():
             return None
         first = np.unravel_index(int(np.argmin(right)), right.shape)
         return (
             f"wrong after the epilogue: {np.count_nonzero(~right)} of {output.size} elements, the "
-            f"first at {[int(i) for i in first]}: got {computed[first]:.7g}, "
-            f"wanted {values[0][first]:.7g}"
+            f"first at {[int(i) for i in first]}: got {float(output[first]):.7g}, "
+            f"wanted {float(self.expected[first]):.7g}"
         )
 
-    def _coarse(self, expected: np.ndarray) -> float:
-        dtype = self.around[0].dtype.name
-        finite = expected[np.isfinite(expected)]
+    def _coarse(self) -> float:
+        dtype, finite = self.expected.dtype.name, self.expected[self.is_finite]
         if dtype not in FLOAT_FORMATS or finite.size == 0:
             return 0.0
         return sqrt(FLOAT_FORMATS[dtype][0]) * float(np.abs(finite).max())

@@ -60,6 +60,15 @@ class Trial:
     def reference(self) -> Reference:
         return checking.product_reference(*self.hosts, self.precision)
 
+    @functools.cached_property
+    def poison(self) -> np.ndarray:
+        """What `out` is filled with before a try; for floats the reference need not be known."""
+        a, b = self.hosts
+        if a.dtype.name not in checking.POISON_BITS:
+            return self.reference.poison
+        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        return checking.poison_like(np.empty(shape, a.dtype))
+
 
 class Examiner:
     """Tries the candidates of one call site."""
@@ -74,12 +83,9 @@ class Examiner:
         external = candidate.external
         if external is not None and (unfit := external.unfit(self.site)) is not None:
             return Verdict(SKIPPED, unfit)
-        try:
-            candidate.prepare()
-        except Exception as error:
-            return Verdict(REJECTED, f"did not compile: {error_text(error)}")
+        # What follows an external's product is not worth compiling for one that is wrong.
         verdict = Verdict() if external is None else self._examine_external(external)
-        if verdict.status == OK and (problem := self._try_run(candidate)) is not None:
+        if verdict.status == OK and (problem := self._try_candidate(candidate)) is not None:
             return Verdict(REJECTED, problem)
         return verdict
 
@@ -136,7 +142,7 @@ class Examiner:
             device.fill(copy, original)
         out = device.empty(self.site.product_shape, self.site.product_dtype)
         if not self.is_trusting:
-            device.fill(out, trial.reference.poison)
+            device.fill(out, trial.poison)
         try:
             external(read_only(copies[0]), read_only(copies[1]), out)
             result = device.to_host(out)
@@ -151,11 +157,15 @@ class Examiner:
                 return f"changed its input {name}"
         return trial.reference.judge(result)
 
-    def _try_run(self, candidate: Candidate) -> str | None:
-        """Run the candidate as it will run later; what is wrong with its output, or None."""
+    def _try_candidate(self, candidate: Candidate) -> str | None:
+        """Prepare the candidate and run it as it will run later; what is wrong, or None."""
+        try:
+            candidate.prepare()
+        except Exception as error:
+            return f"did not compile: {error_text(error)}"
         output = None if self.is_trusting else self.operands.output
         if output is not None:
-            self.device.fill(output, self.output_reference.poison)
+            self.device.fill(output, self.output_reference.poison.reshape(output.shape))
         try:
             candidate.run()
         except KeyboardInterrupt:
@@ -164,12 +174,15 @@ class Examiner:
             return f"raised {cause_text(error)}"
         if output is None:
             return None
-        return self.output_reference.judge(self.device.to_host(output))
+        reference = self.output_reference
+        return reference.judge(self.device.to_host(output).reshape(reference.expected.shape))
 
     @functools.cached_property
-    def output_reference(self) -> OutputReference:
-        epilogue = self.operands.epilogue or (lambda product: product)
-        return checking.output_reference(self.given.reference, self.site.product_dtype, epilogue)
+    def output_reference(self) -> Reference | OutputReference:
+        epilogue, product = self.operands.epilogue, self.given.reference
+        if epilogue is None:
+            return product
+        return checking.output_reference(product, self.site.product_dtype, epilogue)
 
 
 def _random_values(

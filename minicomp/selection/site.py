@@ -90,10 +90,11 @@ class Operands:
     """The arrays of the call that is being tuned.
 
     `a` and `b` are the operands as an external gets them: views, with the site's shapes and
-    strides. `output` is the array in which a candidate's `run` leaves the final result, all
-    candidates the same one; `epilogue` maps a product (a NumPy array of the product's shape and
-    dtype) to what `output` must then hold, the identity if None. Without `output` candidates'
-    results after the epilogue are not checked.
+    strides. `output` is the array in which a candidate's `run` leaves the final result, the same
+    one for all candidates; its shape may be another than the product's, with the elements in the
+    same order. `epilogue` maps a product (a NumPy array of the product's shape and dtype) to what
+    `output` must then hold; None is the identity. Without `output`, what candidates leave behind
+    after the epilogue is not checked.
     """
 
     a: Any

@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from dataclasses import replace
 from itertools import cycle
 
 import numpy as np
@@ -309,7 +310,7 @@ def test_a_kernel_with_a_wrong_output_is_rejected():
     bench = Bench(*random_operands(), kernels={"off": slightly_off})
     choice = bench.select({"off": 1e-6})
     assert choice.chosen == "default"
-    assert report_on(choice, "off").reason.startswith("wrong after the epilogue: 32 of 32 elements")
+    assert report_on(choice, "off").reason.startswith("wrong: 32 of 32 elements")
 
 
 def test_where_no_candidate_is_fit_the_default_runs_with_a_warning():
@@ -455,7 +456,23 @@ def test_an_epilogue_is_part_of_what_is_checked():
     bench = Bench(*random_operands(), right, epilogue=relu, kernels=kernels)
     choice = bench.select({"without it": 1e-6, "right": 1e-4})
     assert choice.chosen == "right"
-    assert report_on(choice, "without it").status == "rejected"
+    assert report_on(choice, "without it").reason.startswith("wrong after the epilogue: ")
+
+
+def test_an_output_of_another_shape_is_compared_element_by_element():
+    bench = Bench(*random_operands(), kernels={"off": lambda a, b: a @ b + 1})
+    operands = Operands(bench.a, bench.b, bench.output.reshape(2, 4, 4))
+    with use_timer(lambda name, run: 1e-3):
+        choice = bench.selector.select(bench.site, operands, bench.candidates)
+    assert outcomes(choice) == {"default": "ok", "off": "rejected"}
+
+
+def test_what_follows_a_wrong_external_is_not_compiled():
+    bench = Bench(*random_operands(), wrong)
+    prepared = []
+    bench.candidates[1] = replace(bench.candidates[1], prepare=lambda: prepared.append(1))
+    bench.select()
+    assert prepared == []
 
 
 def test_an_epilogue_that_jumps_does_not_reject_a_kernel_for_a_rounding_error():

@@ -2,7 +2,10 @@
 
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -241,3 +244,37 @@ def test_a_kernel_that_no_longer_compiles_is_tuned_anew(disk):
     bench.candidates[1] = replace(bench.candidates[1], prepare=fail)
     choice = bench.select()
     assert (choice.chosen, choice.source) == ("default", "timed")
+
+
+PROGRAM = """
+import numpy as np
+from selection_fakes import Bench, random_operands
+from minicomp.disk_cache import DiskCache
+
+def matmul(a, b, out):
+    np.matmul(a, b, out=out)
+
+def broken(a, b, out):
+    raise ValueError("no")
+
+bench = Bench(*random_operands(), matmul, broken, disk=DiskCache("choices"))
+print(bench.select({"matmul": 1e-6}).source)
+"""
+
+
+def test_a_second_process_takes_what_the_first_remembered_on_disk(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    environment = {
+        **os.environ,
+        "MINICOMP_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        "PYTHONHASHSEED": "random",
+    }
+    sources = [
+        subprocess.run(
+            [sys.executable, program], env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        for _ in range(3)
+    ]
+    assert sources == ["timed", "remembered", "remembered"]
