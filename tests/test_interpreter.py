@@ -37,9 +37,9 @@ def test_parameters_default_to_the_bindings():
         ([X], {"w": W}, "f takes 2 inputs, got 1"),
         ([X, Y, Y], {"w": W}, "f takes 2 inputs, got 3"),
         ([X, Y], {}, "no array for parameter 'w'"),
-        ([X, Y[:1]], {"w": W}, r"input 'y' is float32\[1\], the graph wants f32\[2\]"),
-        ([X.astype(np.float64), Y], {"w": W}, r"input 'x' is float64\[2\], the graph wants f32"),
-        ([X, Y], {"w": W[:, None]}, r"parameter 'w' is float32\[2, 1\], the graph wants f32\[2\]"),
+        ([X, Y[:1]], {"w": W}, r"input 'y' is f32\[1\], the graph wants f32\[2\]"),
+        ([X.astype(np.float64), Y], {"w": W}, r"input 'x' is f64\[2\], the graph wants f32"),
+        ([X, Y], {"w": W[:, None]}, r"parameter 'w' is f32\[2,1\], the graph wants f32\[2\]"),
     ],
 )
 def test_arrays_that_do_not_fit_are_errors(inputs, parameters, message):
