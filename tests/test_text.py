@@ -5,6 +5,9 @@ import zlib
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_graphs import graphs
 
 from minicomp.errors import ParseError
 from minicomp.ir import Graph, Location, TensorType
@@ -241,3 +244,33 @@ def test_cutting_or_changing_text_anywhere_gives_a_graph_or_a_parse_error():
 def test_names_of_values_are_free():
     graph = parse("graph f(%x: f32[2]) { %y = exp(%x) : f32[2]  # why not\n return %y, %x }")
     assert str(graph) == "graph f(%x: f32[2]) {\n  %0 = exp(%x) : f32[2]\n  return %0, %x\n}"
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graphs())
+def test_random_graphs_read_back_equal(graph):
+    read = parse(str(graph))
+    assert read == graph
+    for ours, theirs in zip(read.values, parse(str(read)).values, strict=True):
+        assert (ours.op, ours.type) == (theirs.op, theirs.type)
+        for name, attribute in ours.attributes.items():
+            other = theirs.attributes[name]
+            same = (
+                same_bits if isinstance(attribute, np.ndarray) else lambda a, b: repr(a) == repr(b)
+            )
+            assert same(attribute, other)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(graphs(max_ops=4), st.integers(0, 10**6), st.sampled_from('%@{}[](),:="#\\ 0-9aé\n'))
+def test_random_text_gives_a_graph_or_a_parse_error(graph, position, character):
+    text = str(graph)
+    position %= len(text)
+    for changed in (
+        text[:position] + character + text[position:],
+        text[:position] + character + text[position + 1 :],
+    ):
+        try:
+            parse(changed)
+        except ParseError as error:
+            assert str(error).startswith("line ")

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from minicomp.errors import InputError
-from minicomp.ir import Graph, Value, dtype_name, rewrite
+from minicomp.ir import Graph, TensorType, Value, dtype_name, rewrite
 from minicomp.passes.build import build
 
 
@@ -47,9 +47,8 @@ def _frozen_array(value: Value, arrays: Mapping[str, Any]) -> np.ndarray:
     if name not in arrays:
         raise InputError(f"no array for parameter {name!r}, so it cannot be frozen")
     array = np.array(arrays[name], order="C")
-    if array.shape != value.shape or dtype_name(array.dtype) != value.dtype:
-        raise InputError(
-            f"parameter {name!r} is {array.dtype}{list(array.shape)}, the graph wants {value.type}"
-        )
+    got = TensorType(array.shape, dtype_name(array.dtype), value.device)
+    if got != value.type:
+        raise InputError(f"parameter {name!r} is {got}, the graph wants {value.type}")
     array.flags.writeable = False
     return array

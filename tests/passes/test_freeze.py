@@ -37,8 +37,8 @@ def test_what_was_frozen_does_not_change_with_the_weight():
     ("arrays", "message"),
     [
         ({}, "no array for parameter 'w'"),
-        ({"w": np.zeros(3, np.float32)}, r"'w' is float32\[3\], the graph wants f32\[2\]"),
-        ({"w": np.zeros(2)}, r"'w' is float64\[2\], the graph wants f32\[2\]"),
+        ({"w": np.zeros(3, np.float32)}, r"'w' is f32\[3\], the graph wants f32\[2\]"),
+        ({"w": np.zeros(2)}, r"'w' is f64\[2\], the graph wants f32\[2\]"),
     ],
 )
 def test_an_array_that_does_not_fit_is_an_error(arrays, message):
