@@ -30,6 +30,8 @@ from minicomp.errors import CacheWarning
 MAGIC = b"minicomp cache 1\n"
 DIGEST_SIZE = 32
 
+TEMPORARY = "new-"  # how the names of files begin that are still being written
+
 DEFAULT_LIMIT = 512 << 20
 # A kind of entry is spread over this many directories, by the first hex digit of the name, and
 # each is kept within its share of the limit, so that looking for what to evict reads one of
@@ -106,6 +108,8 @@ class DiskCache:
             # One name in sixteen looks after its directory, so that a put is cheap on average.
             if path.name[1] == "0":
                 _evict(path, self.limit // SHARDS)
+        except FileNotFoundError:
+            pass  # somebody is deleting the cache at this moment; the next put makes it again
         except OSError as error:
             _unwritable.add(root)
             _warn_of_failure("write", error)
@@ -152,7 +156,7 @@ def _read_own_file(path: Path) -> bytes:
 
 def _write_atomically(path: Path, content: bytes) -> None:
     # No fsync: after a power failure the checksum tells a file that was not written out.
-    handle, temporary = tempfile.mkstemp(dir=path.parent)
+    handle, temporary = tempfile.mkstemp(prefix=TEMPORARY, dir=path.parent)
     try:
         with open(handle, "wb") as file:
             file.write(content)
@@ -166,11 +170,13 @@ def _write_atomically(path: Path, content: bytes) -> None:
 def _evict(newest: Path, limit: int) -> None:
     """Remove the least recently used files beside `newest` until they fit in `limit` bytes."""
     files = []
+    lately = time.time() - RENEW_SECONDS
     with os.scandir(newest.parent) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # another process was faster
                 status = entry.stat()
-                files.append((status.st_mtime, status.st_size, entry.path))
+                if not entry.name.startswith(TEMPORARY) or status.st_mtime < lately:
+                    files.append((status.st_mtime, status.st_size, entry.path))
     excess = sum(size for _, size, _ in files) - limit
     for _, size, path in sorted(files):
         if excess <= 0:

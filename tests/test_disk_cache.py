@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -299,5 +300,28 @@ def test_many_processes_at_once():
     for process in processes:
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 0, errors.decode()
-    assert all(path.name == path.name.lower() for path in files_below(cache_directory()))
-    assert not [path for path in files_below(cache_directory()) if path.name.startswith("tmp")]
+    names = [path.name for path in files_below(cache_directory())]
+    assert names and not [name for name in names if name.startswith(disk_cache.TEMPORARY)]
+
+
+def test_a_cache_deleted_meanwhile_is_made_again(cache, monkeypatch):
+    def delete_first(*arguments, mkstemp=tempfile.mkstemp, **options):
+        shutil.rmtree(cache_directory())
+        return mkstemp(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tempfile.mkstemp", delete_first)
+        assert warnings_of(lambda: cache.put("a", b"one")) == []
+    cache.put("a", b"one")
+    assert cache.get("a") == b"one"
+
+
+def test_files_left_by_a_process_that_died_are_evicted_in_time(cache):
+    key = next(str(number) for number in range(200) if cache.path(str(number)).name[1] == "0")
+    cache.put(key, b"data")
+    fresh, stale = (cache.path(key).with_name(f"{disk_cache.TEMPORARY}{n}") for n in range(2))
+    for path in (fresh, stale):
+        path.write_bytes(bytes(1000))
+    os.utime(stale, (1e9, 1e9))
+    DiskCache("things", limit=100).put(key, b"data")
+    assert fresh.exists() and not stale.exists()
