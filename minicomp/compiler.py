@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from minicomp import epoch
 from minicomp.assemble import Assembler
 from minicomp.config import resolve_options
 from minicomp.debug import show, wanted
@@ -48,6 +49,10 @@ from minicomp.specialization import (
 )
 from minicomp.tracer import Signature, flatten_arguments, modules_of, trace_call
 from minicomp.verifier import verify
+
+#: How many native entry points are tried before a call goes the way through Python. Each tells
+#: within a few nanoseconds whether it is the one.
+MOST_FAST_CALLS = 4
 
 
 def compile_graph(
@@ -156,6 +161,8 @@ class CompiledModule:
         self._lock = threading.RLock()
         self._specializations: OrderedDict[Any, Specialization] = OrderedDict()
         self._last: Specialization | None = None
+        self._recent: list[tuple[Specialization, Callable[..., Any]]] = []
+        self._fast_calls: tuple[Callable[..., Any], ...] = ()
         self._modules: list[Any] | None = None  # those whose attributes a trace depends on
         self._state: tuple[Any, Any] | None = None
         if not isinstance(original, Graph):
@@ -164,32 +171,57 @@ class CompiledModule:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if is_tracing():  # inside another trace: become a part of it
             return self.__minicomp_original__(*args, **kwargs)
+        if not kwargs:
+            for fast_call in self._fast_calls:
+                result = fast_call(*args)
+                if result is not None:
+                    return result
+        return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The way through Python: find or make the specialization, and run it."""
+        at_epoch = epoch.current()
         signature, leaves = flatten_arguments(args, kwargs)
         inputs = [prepared(leaf) for leaf in leaves]
         specialization = self._specialization(signature, args, kwargs, inputs)
         try:
-            return specialization(inputs)
+            result = specialization(inputs)
         except StaleError:
             with self._lock:
                 self._specializations.clear()
-            return self._specialization(signature, args, kwargs, inputs)(inputs)
+            specialization = self._specialization(signature, args, kwargs, inputs)
+            result = specialization(inputs)
+        fast_call = None if kwargs else specialization.fast_call(args, at_epoch)
+        if fast_call is not None:
+            self._remember(specialization, fast_call)
+        return result
+
+    def _remember(self, specialization: Specialization, fast_call: Callable[..., Any]) -> None:
+        """Try this fast call first from now on, and a few that came before it after it."""
+        with self._lock:
+            others = [(s, call) for s, call in self._recent if s is not specialization]
+            self._recent = [(specialization, fast_call), *others][:MOST_FAST_CALLS]
+            self._fast_calls = tuple(call for _, call in self._recent)
 
     def _specialization(
         self, signature: Signature, args: Any, kwargs: Any, inputs: Sequence[np.ndarray]
     ) -> Specialization:
         """The specialization for a call, compiled if it is the first of its kind."""
         key = (signature, *map(Layout.of, inputs), self._module_state())
-        found = self._specializations.get(key)
-        if found is None:
-            with self._lock:
-                found = self._specializations.get(key)
-                if found is None:
-                    found = self._compiled(args, kwargs, inputs)
-                    self._specializations[key] = found
-                    while len(self._specializations) > self._options.cache_size_limit:
-                        self._specializations.popitem(last=False)
+        with self._lock:
+            found = self._specializations.get(key)
+            if found is None:
+                found = self._compiled(args, kwargs, inputs)
+                self._specializations[key] = found
+                while len(self._specializations) > self._options.cache_size_limit:
+                    self._forget(self._specializations.popitem(last=False)[1])
+            self._specializations.move_to_end(key)
         self._last = found
         return found
+
+    def _forget(self, specialization: Specialization) -> None:
+        self._recent = [(s, call) for s, call in self._recent if s is not specialization]
+        self._fast_calls = tuple(call for _, call in self._recent)
 
     def _module_state(self) -> Any:
         """What a trace read off the module besides arrays: flags, sizes, which parameters. Looked

@@ -7,7 +7,7 @@ array of the same type, shows in the next result.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from minicomp.record import Cell
 from minicomp.runtime import jit
 from minicomp.runtime.cpu import CpuExecutable, ExternalStep, KernelStep, RunStep
 from minicomp.runtime.cpu_kernels import CompiledKernel
+from minicomp.runtime.entry import Entry, is_native
 from minicomp.selection.candidates import Choice
 
 #: What the CPU computes in. The half-width floats are for CUDA.
@@ -85,6 +86,7 @@ class Specialization:
         self.traced, self.program, self.executable = traced, program, executable
         self.choices = tuple(choices)
         self.output_tree = traced.output_tree
+        self.entry = Entry(executable) if is_native(executable) else None
         self._sources = argument_sources(program.graph)
         self._layouts = [self._layout(value) for value in arguments_of(program.graph)]
 
@@ -99,6 +101,43 @@ class Specialization:
         if self.output_tree is None:
             return outputs[0] if len(outputs) == 1 else tuple(outputs)
         return tree.unflatten(self.output_tree, outputs)
+
+    def fast_call(self, args: Sequence[Any], at_epoch: int) -> Callable[..., Any] | None:
+        """A function that does what `self` does for arguments like `args`, in native code, and
+        gives None for others and once the epoch has moved on. None where there is none: where
+        arguments are nested or static, or parameters had to be copied."""
+        if self.entry is None or [*map(type, args)] != [np.ndarray] * len(self.entry.plan.inputs):
+            return None
+        held = [
+            holder.data if isinstance(holder, Cell) else holder
+            for holder in self._sources
+            if not isinstance(holder, int)
+        ]
+        if any(type(array) is not np.ndarray for array in held):
+            return None
+        self.entry.arm(held, at_epoch)
+        function = self.entry.function()
+        return function if self._is_flat() else self._nesting(function)
+
+    def _is_flat(self) -> bool:
+        """Whether results are an array, or a tuple of several, as the native code gives them."""
+        structure = self.output_tree
+        return structure is None or structure == tree.LEAF or (
+            structure == tree.flatten((0,) * len(self.program.outputs))[1]
+            and len(self.program.outputs) > 1
+        )  # fmt: skip
+
+    def _nesting(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        """The native call with its flat results nested as the user's function nests them."""
+        single = len(self.program.outputs) == 1
+
+        def nested(*args: Any) -> Any:
+            result = call(*args)
+            if result is None:
+                return None
+            return tree.unflatten(self.output_tree, (result,) if single else result)
+
+        return nested
 
     def arrays(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         """The arrays of a call, parameters included, in the order the executable wants them."""

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from minicomp import epoch
 from minicomp import functional as F
 from minicomp.errors import DeviceError, DTypeError, TraceError
 from minicomp.record import Cell, Symbolic, array_type, is_tracing, user_location
@@ -39,6 +40,7 @@ def mark_changed(item: Any) -> None:
     number = next(_counter)
     object.__setattr__(item, "_version", number)
     _latest = number
+    epoch.advance()
 
 
 def latest_version() -> int:
@@ -82,10 +84,12 @@ class Parameter(TensorOperators, Cell):
         found = array_type(data)
         if found is None:
             raise DTypeError(f"{type(data).__name__} is no array", what="Parameter")
-        unlike = found != self.__dict__.get("_type")
+        before = self.__dict__.get("_type"), self.__dict__.get("_data")
         self._type, self._data = found, data
-        if unlike:
+        if found != before[0]:
             mark_changed(self)
+        elif data is not before[1]:
+            epoch.advance()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -121,9 +121,9 @@ class CpuExecutable:
         self.program, self.threads = program, threads
         self.buffers = [*program.buffers, *extra]
         self.steps = list(steps)
-        self._segments = _segments(steps)
+        self.segments = _segments(steps)
         offsets, self._arena_bytes = plan_memory(self._lifetimes())
-        self._arena_offsets = list(offsets.items())
+        self.arena_offsets = sorted(offsets.items())
         self._arenas: deque[tuple[np.ndarray, int]] = deque()
         self._fixed = self._fixed_addresses()
         self._outside = [n for n, b in enumerate(self.buffers) if b.role in ("input", "parameter")]
@@ -167,17 +167,17 @@ class CpuExecutable:
             owners[number] = output
             outputs.append(output)
         arena = self._take_arena()
-        for number, offset in self._arena_offsets:
+        for number, offset in self.arena_offsets:
             table[number] = arena[1] + offset
             owners[number] = arena[0]
         try:
             for number in self._status:
                 _status_word(table, number).value = 0
-            for segment in self._segments:
+            for segment in self.segments:
                 if isinstance(segment, ExternalStep):
                     _call_external(segment, table, owners)
                 else:
-                    segment(ctypes.addressof(table), self.threads)
+                    segment.run(ctypes.addressof(table), self.threads)
             self._check_status(table)
         finally:
             self._arenas.append(arena)
@@ -188,8 +188,12 @@ class CpuExecutable:
         try:
             return self._arenas.pop()
         except IndexError:
-            memory = np.empty(self._arena_bytes + 64, np.uint8)
-            return memory, -(-address_of(memory) // 64) * 64
+            return self.new_arena()
+
+    def new_arena(self) -> tuple[np.ndarray, int]:
+        """An array to hold on to, and the address within it of an arena for one call at a time."""
+        memory = np.empty(self._arena_bytes + 64, np.uint8)
+        return memory, -(-address_of(memory) // 64) * 64
 
     def _check_status(self, table: Any) -> None:
         for number in self._status:
@@ -216,40 +220,45 @@ def _call_external(step: ExternalStep, table: Any, owners: dict[int, np.ndarray]
     step.call(a, b, out)
 
 
-Native = Callable[[int, int], None]  # (address of the buffer table, threads)
+class NativeSegment:
+    """Kernels that follow one another, as one native function: call it with the address of the
+    buffer table and the number of threads."""
+
+    def __init__(self, steps: Sequence[KernelStep]):
+        self.steps = steps
+        self.use_disk_cache = all(step.kernel.use_disk_cache for step in steps)
+        imports = {f"kernel{n}": step.kernel.address for n, step in enumerate(steps)}
+        text = emit_program(
+            [
+                Step(f"kernel{n}", step.buffers, step.kernel.units, step.kernel.grain)
+                for n, step in enumerate(steps)
+            ]
+        )
+        self.library = compile_ir(
+            text,
+            ["main"],
+            imports={**imports, "minicomp_parallel_for": parallel_for_address()},
+            needs=[step.kernel.library for step in steps],
+            use_disk_cache=self.use_disk_cache,
+        )
+        self.run = _MAIN(self.library.address("main"))
+
+    @property
+    def seconds(self) -> float:
+        """A guess at how long it takes."""
+        return sum(step.kernel.seconds for step in self.steps)
 
 
-def _segments(steps: Sequence[RunStep]) -> list[Native | ExternalStep]:
+def _segments(steps: Sequence[RunStep]) -> list[NativeSegment | ExternalStep]:
     """The steps with each run of kernels made into one native function."""
-    segments: list[Native | ExternalStep] = []
+    segments: list[NativeSegment | ExternalStep] = []
     kernels: list[KernelStep] = []
     for step in steps:
         if isinstance(step, KernelStep):
             kernels.append(step)
             continue
         if kernels:
-            segments.append(_native(kernels))
+            segments.append(NativeSegment(kernels))
             kernels = []
         segments.append(step)
-    return [*segments, _native(kernels)] if kernels else segments
-
-
-def _native(steps: list[KernelStep]) -> Native:
-    """One native function that runs kernels one after the other."""
-    imports = {f"kernel{n}": step.kernel.address for n, step in enumerate(steps)}
-    text = emit_program(
-        [
-            Step(f"kernel{n}", step.buffers, step.kernel.units, step.kernel.grain)
-            for n, step in enumerate(steps)
-        ]
-    )
-    library = compile_ir(
-        text,
-        ["main"],
-        imports={**imports, "minicomp_parallel_for": parallel_for_address()},
-        needs=[step.kernel.library for step in steps],
-        use_disk_cache=all(step.kernel.use_disk_cache for step in steps),
-    )
-    function = _MAIN(library.address("main"))
-    function.library = library  # type: ignore[attr-defined]  # keeps the code alive
-    return function
+    return [*segments, NativeSegment(kernels)] if kernels else segments

@@ -32,6 +32,10 @@ from minicomp.loop_order import collapse
 from minicomp.runtime.jit import Library, compile_ir
 from minicomp.runtime.target import Target
 
+#: Guesses at what a core does: multiplications and additions of a matmul in a second, and how long
+#: a loop kernel's least share of work lasts (see `loop_schedule.LEAST_SHARE`).
+FLOPS, SHARE_SECONDS = 60e9, 20e-6
+
 
 @dataclass(frozen=True, eq=False)
 class CompiledKernel:
@@ -57,6 +61,13 @@ class CompiledKernel:
         return compile_ir(
             self.llvm_ir, [self.kernel.name], self.target, use_disk_cache=self.use_disk_cache
         )
+
+    @property
+    def seconds(self) -> float:
+        """A guess at how long the kernel takes on one thread."""
+        if isinstance(self.kernel, MatmulKernel):
+            return self.kernel.flops / FLOPS
+        return self.units / self.grain * SHARE_SECONDS
 
     @property
     def address(self) -> int:

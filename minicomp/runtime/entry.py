@@ -1,0 +1,170 @@
+"""Native entry points: Python callables whose code is generated (see `codegen.llvm_entry`).
+
+In: a `CpuExecutable` whose steps are all kernels, and its arrays. Out: an `Entry`: a builtin
+function that takes arrays and returns new ones, or None where the call has to go the way through
+Python. `arm` says which arrays parameters hold at present, and in which epoch that was found out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from minicomp import epoch
+from minicomp.codegen.llvm_entry import ARENA, EPOCH, ArrayKind, EntryPlan, emit_entry
+from minicomp.ir import ITEMSIZE, numpy_dtype
+from minicomp.program import Buffer
+from minicomp.runtime.cpu import CpuExecutable, NativeSegment, address_of
+from minicomp.runtime.jit import compile_ir
+
+#: Seconds of work from which the interpreter lock is worth releasing: it costs about 50 ns, and
+#: taking it back may mean waiting for another thread to give it up.
+WORTH_RELEASING = 10e-6
+
+METH_FASTCALL = 0x80
+PYTHON_FUNCTIONS = (
+    *("Py_IncRef", "Py_DecRef", "PyEval_SaveThread", "PyEval_RestoreThread"),
+    *("PyTuple_New", "PyTuple_SetItem"),
+)
+#: PyArray_Empty's place in NumPy's table of C functions (numpy/_core/code_generators/numpy_api.py)
+PYARRAY_EMPTY = 184
+
+
+class _MethodDefinition(ctypes.Structure):
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("function", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+def is_supported() -> bool:
+    """Whether objects are laid out as the generated code expects: CPython with its lock, 64 bits,
+    little-endian."""
+    return (
+        sys.implementation.name == "cpython"
+        and sys.maxsize > 2**32
+        and sys.byteorder == "little"
+        and getattr(sys, "_is_gil_enabled", lambda: True)()
+        and not hasattr(sys, "gettotalrefcount")  # a debug build puts more into each object
+    )
+
+
+class Entry:
+    """The native entry point of an executable, and the memory that its code refers to."""
+
+    def __init__(self, executable: CpuExecutable):
+        (main,) = executable.segments
+        assert isinstance(main, NativeSegment)
+        self.plan = _plan(executable, main.seconds)
+        self.context = (ctypes.c_int64 * self.plan.slots)()
+        self.context[EPOCH] = -1
+        self._arena, self.context[ARENA] = executable.new_arena()
+        for position, number in enumerate(self.plan.constants):
+            array = executable.buffers[number].array
+            assert array is not None
+            self.context[self.plan.constant_slot(position)] = address_of(array)
+        self._library = compile_ir(
+            emit_entry(self.plan),
+            ["entry"],
+            imports={**self._imports(), "main": main.library.address("main")},
+            needs=[main.library],
+            use_disk_cache=main.use_disk_cache,
+        )
+        self._definition = _MethodDefinition(
+            b"entry", self._library.address("entry"), METH_FASTCALL, None
+        )
+        self._held: list[np.ndarray] = []
+
+    def function(self) -> Callable[..., Any]:
+        """A builtin function of arrays that gives the output, or a tuple of outputs, or None for
+        "go through Python"; so does every call before `arm`. It keeps this object alive."""
+        return _new_function()(ctypes.byref(self._definition), self, None)
+
+    def arm(self, parameters: Sequence[np.ndarray], at_epoch: int) -> None:
+        """Let calls through as long as the epoch is `at_epoch`, read before `parameters` were."""
+        self.context[EPOCH] = -1  # nobody gets in while the addresses change
+        for position, array in enumerate(parameters):
+            self.context[self.plan.parameter_slot(position)] = id(array)
+        self._held = list(parameters)
+        self.context[EPOCH] = at_epoch
+
+    def _imports(self) -> dict[str, int]:
+        dtypes = {kind.dtype for _, kind in (*self.plan.inputs, *self.plan.parameters)}
+        dtypes |= {kind.dtype for _, kind in self.plan.outputs}
+        return {
+            **_python_symbols(),
+            **{f"dtype_{dtype}": id(numpy_dtype(dtype)) for dtype in dtypes},
+            "context": ctypes.addressof(self.context),
+        }
+
+
+def _plan(executable: CpuExecutable, seconds: float) -> EntryPlan:
+    buffers, program = executable.buffers, executable.program
+    roles: dict[str, list[int]] = {}
+    for number, buffer in enumerate(buffers):
+        roles.setdefault(buffer.role, []).append(number)
+    strides = {place.buffer: place.strides for place in program.placements.values()}
+
+    def kinds(role: str) -> tuple[tuple[int, ArrayKind], ...]:
+        return tuple((n, _kind(buffers[n], strides[n])) for n in roles.get(role, ()))
+
+    inputs = sorted(kinds("input"), key=lambda pair: buffers[pair[0]].position)
+    return EntryPlan(
+        buffers=len(buffers),
+        inputs=tuple(inputs),
+        parameters=kinds("parameter"),
+        constants=tuple(roles.get("constant", ())),
+        arena=tuple(executable.arena_offsets),
+        status=tuple(roles.get("status", ())),
+        outputs=tuple((n, _kind(buffers[n], ())) for n in program.outputs),
+        threads=executable.threads,
+        releases_lock=seconds > WORTH_RELEASING,
+    )
+
+
+def _kind(buffer: Buffer, strides: Sequence[int]) -> ArrayKind:
+    itemsize = ITEMSIZE[buffer.dtype]
+    return ArrayKind(buffer.dtype, buffer.shape, tuple(stride * itemsize for stride in strides))
+
+
+def is_native(executable: CpuExecutable) -> bool:
+    """Whether an executable is one native function: it has kernels, and no external between."""
+    return is_supported() and [type(part) for part in executable.segments] == [NativeSegment]
+
+
+@lru_cache
+def _python_symbols() -> dict[str, int]:
+    """Addresses of what the generated code uses of Python and NumPy."""
+    addresses = {
+        name: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+        for name in PYTHON_FUNCTIONS
+    }
+    addresses["PyArray_Empty"] = _numpy_function(PYARRAY_EMPTY)
+    addresses["ndarray_type"], addresses["none"] = id(np.ndarray), id(None)
+    addresses["epoch"] = epoch.address()
+    return addresses
+
+
+def _numpy_function(position: int) -> int:
+    """An entry of NumPy's C API, which is a table of pointers in a capsule."""
+    from numpy._core import _multiarray_umath
+
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    table = get_pointer(_multiarray_umath._ARRAY_API, None)
+    return ctypes.cast(table, ctypes.POINTER(ctypes.c_void_p))[position] or 0
+
+
+@lru_cache
+def _new_function() -> Callable[..., Any]:
+    prototype = ctypes.PYFUNCTYPE(
+        ctypes.py_object, ctypes.POINTER(_MethodDefinition), ctypes.py_object, ctypes.c_void_p
+    )
+    return prototype(("PyCFunction_NewEx", ctypes.pythonapi))
