@@ -1,0 +1,177 @@
+"""Native entry points: what they take, what they turn away, and that they hold on to nothing."""
+
+import gc
+import sys
+import threading
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import minicomp
+from minicomp import nn
+from minicomp.runtime.entry import is_supported
+
+pytestmark = pytest.mark.skipif(not is_supported(), reason="objects are laid out differently here")
+
+
+def floats(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+def entered(model, *args):
+    """The compiled model after a call with `args`, and its native function."""
+    compiled = minicomp.compile(model)
+    compiled(*args)
+    (function,) = compiled._fast_calls
+    return compiled, function
+
+
+def test_it_computes_what_the_way_through_python_does():
+    x, y = floats(5, 7), floats(7, 3)
+
+    def model(x, y):
+        return minicomp.softmax(x @ y, -1), x.sum(1)
+
+    compiled, function = entered(model, x, y)
+    for native, wanted in zip(function(x, y), compiled._call((x, y), {}), strict=True):
+        assert type(native) is np.ndarray
+        np.testing.assert_array_equal(native, wanted)
+
+
+OTHERS = {
+    "another shape": lambda x: floats(5, 8),
+    "another rank": lambda x: floats(5),
+    "other strides": lambda x: floats(7, 5).T,
+    "another dtype": lambda x: x.astype(np.float64),
+    "another byte order": lambda x: x.astype(">f4"),
+    "an unaligned array": lambda x: np.frombuffer(b"x" * 141, "<f4", 35, 1).reshape(5, 7),
+    "a subclass": lambda x: x.view(type("Mine", (np.ndarray,), {})),
+    "a list": lambda x: x.tolist(),
+    "None": lambda x: None,
+    "a type": lambda x: np.ndarray,
+    "an integer": lambda x: 1 << 70,
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_it_turns_away_whatever_it_was_not_made_for(other):
+    x = floats(5, 7)
+    _, function = entered(lambda x: x * 2, x)
+    assert function(x) is not None
+    assert function(other(x)) is None
+    assert function(x) is not None
+
+
+def test_it_wants_the_right_number_of_arguments():
+    x = floats(5, 7)
+    _, function = entered(lambda x: x * 2, x)
+    assert function() is None
+    assert function(x, x) is None
+
+
+def test_strides_along_axes_of_one_entry_do_not_matter():
+    x = floats(1, 7)
+    _, function = entered(lambda x: x * 2, x)
+    same = np.lib.stride_tricks.as_strided(x, (1, 7), (400, 4))
+    np.testing.assert_array_equal(function(same), x * 2)
+
+
+def test_it_turns_calls_away_once_a_module_or_parameter_has_changed():
+    module = nn.Linear(7, 3)
+    x = floats(5, 7)
+    compiled, function = entered(module, x)
+    assert function(x) is not None
+    module.weight[...] = 0  # contents are read at each call
+    np.testing.assert_allclose(function(x), np.broadcast_to(module.bias.data, (5, 3)))
+    module.weight.data = floats(3, 7)
+    assert function(x) is None
+    np.testing.assert_allclose(compiled(x), x @ module.weight.data.T + module.bias.data, atol=1e-5)
+    assert compiled._fast_calls[0](x) is not None  # armed again
+    module.eval()
+    assert compiled._fast_calls[0](x) is None
+
+
+def test_an_index_out_of_range_is_left_to_the_way_through_python():
+    table, good, bad = floats(10, 4), np.array([1, -1]), np.array([1, 10])
+    _, function = entered(lambda i: minicomp.take(table, i, axis=0), good)
+    np.testing.assert_array_equal(function(good), table[good])
+    assert function(bad) is None
+    np.testing.assert_array_equal(function(good), table[good])
+
+
+def test_results_are_nested_as_the_function_nests_them():
+    x = floats(3)
+    _, function = entered(lambda x: {"a": [x + 1], "b": (x, None)}, x)
+    result = function(x)
+    assert list(result) == ["a", "b"]
+    np.testing.assert_array_equal(result["a"][0], x + 1)
+    assert result["b"][1] is None
+    _, function = entered(lambda x: [x + 1], x)
+    assert isinstance(function(x), list)
+
+
+def test_zero_rank_and_empty_results():
+    x = floats(3)
+    _, function = entered(lambda x: (x.sum(), x[:0]), x)
+    total, empty = function(x)
+    assert total.shape == ()
+    assert empty.shape == (0,)
+
+
+def test_no_reference_is_taken_or_lost():
+    x = floats(5, 7)
+    dtype = np.dtype(np.float32)
+    _, function = entered(lambda x: (x * 2, x.sum(0)), x)
+    function(x)
+    before = sys.getrefcount(x), sys.getrefcount(dtype), sys.getrefcount(None)
+    for _ in range(1000):
+        function(x)
+        function(3)
+    after = sys.getrefcount(x), sys.getrefcount(dtype), sys.getrefcount(None)
+    assert np.abs(np.subtract(after, before)).max() < 100
+
+
+def test_memory_does_not_grow():
+    x = floats(64, 64)
+    _, function = entered(nn.Sequential(nn.Linear(64, 64), nn.GELU()), x)
+    function(x)
+    tracemalloc.start()
+    try:
+        for _ in range(100):
+            function(x)
+        first = tracemalloc.get_traced_memory()[0]
+        for _ in range(2000):
+            function(x)
+        assert tracemalloc.get_traced_memory()[0] - first < 50_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_function_outlives_what_made_it():
+    x = floats(4)
+    compiled, function = entered(lambda x: x * 3, x)
+    del compiled
+    gc.collect()
+    np.testing.assert_array_equal(function(x), x * 3)
+
+
+def test_weights_given_away_while_another_thread_computes_with_them_stay_alive():
+    module = nn.Linear(512, 512)
+    x = floats(256, 512)
+    compiled, _ = entered(module, x)
+    stop = threading.Event()
+    failures = []
+
+    def work():
+        while not stop.is_set():
+            if not np.isfinite(compiled(x)).all():
+                failures.append("not finite")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    for _ in range(100):
+        module.weight.data = floats(512, 512)
+    stop.set()
+    thread.join()
+    assert failures == []
