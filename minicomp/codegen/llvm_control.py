@@ -11,13 +11,14 @@ that a loop that runs once leaves no trace in the IR.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from llvmlite import ir
 
 from minicomp.codegen.llvm_function import counted_loop
 from minicomp.codegen.llvm_types import i64
 
-Size = int | ir.Value
+Size: TypeAlias = int | ir.Value
 
 
 def value(size: Size) -> ir.Value:

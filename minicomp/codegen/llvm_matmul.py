@@ -32,10 +32,9 @@ from minicomp.codegen.llvm_control import (
 from minicomp.codegen.llvm_function import kernel_function
 from minicomp.codegen.llvm_microkernel import Tile, emit_tile
 from minicomp.codegen.llvm_packing import emit_packer
-from minicomp.codegen.llvm_types import MEMORY, i1, i8, i64
+from minicomp.codegen.llvm_types import MEMORY, i8
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule, Operand, Plan
 from minicomp.indexing import row_major_strides
-from minicomp.ir import ITEMSIZE
 from minicomp.kernels import MatmulKernel, View
 
 

@@ -126,7 +126,7 @@ class _Chooser:
     def few_rows(self, matrix_bytes: int) -> Iterator[CpuMatmulSchedule]:
         """Every element of b is used by few rows: read b once, in the order it lies in."""
         rows, columns, _, _ = self.oriented
-        most = max(1, self.sums // rows)
+        most = self.sums // max(rows, 1)
         wide = [self.outer(rows, min(most, vectors), unroll=4) for vectors in (16, 8, 4)]
         unroll = 8 if rows <= 4 else 4
         streams = [
@@ -228,7 +228,7 @@ class _Chooser:
 
     def share_out(self, schedule: CpuMatmulSchedule) -> CpuMatmulSchedule:
         """The schedule cut into units for the threads."""
-        rows, columns, a, b = self.oriented
+        rows, columns, _, _ = self.oriented
         batch = prod(variable.extent for variable in self.kernel.batch)
         elements = rows * self.depth + self.depth * columns + rows * columns
         seconds = max(self.kernel.flops / FLOPS, batch * elements * self.itemsize / BYTES)
@@ -256,10 +256,11 @@ def _ceil_div(a: int, b: int) -> int:
 
 def _even(extent: int, most: int) -> int:
     """The size of pieces of at most `most` that are as even as can be."""
-    return _ceil_div(extent, max(1, _ceil_div(extent, most))) or 1
+    most = max(1, most)
+    return max(1, _ceil_div(extent, max(1, _ceil_div(extent, most))))
 
 
 def _whole_tiles(columns: int, most: int, tile: int) -> int:
     """Columns of a block: whole tiles, at most `most` where one tile is not more already."""
     tiles = max(1, _ceil_div(columns, tile))
-    return tile * _even(tiles, max(1, most // tile))
+    return tile * _even(tiles, most // tile)
