@@ -103,18 +103,22 @@ class _Chooser:
 
     def candidates(self) -> Iterator[CpuMatmulSchedule]:
         rows, columns, a, b = self.oriented
-        matrix_bytes = self.depth * columns * self.itemsize
         if b.column_stride == 1 or columns == 1:
             if rows <= self.sums // 2:
-                yield from self.few_rows(matrix_bytes)
-            elif matrix_bytes <= L2_BYTES // 2:
+                yield from self.few_rows()
+            elif rows <= 32 or not (
+                self.a_collides or self.b_collides or self.bytes > 4 * L2_BYTES
+            ):
                 yield from self.direct()
                 yield from self.packed()
             else:
                 yield from self.packed()
                 yield from self.direct()
         elif self.depth >= self.width and (a.column_stride, b.row_stride) == (1, 1):
-            if rows == 1 or matrix_bytes <= L2_BYTES or rows <= 64:
+            # Adding up the lanes costs less the deeper, packing costs less the more rows.
+            if rows <= 4:
+                yield from self.dots()
+            elif self.depth >= 16 * self.width and rows <= 256:
                 yield from self.dots()
                 yield from self.packed()
             else:
@@ -123,33 +127,50 @@ class _Chooser:
         else:
             yield from self.packed()
 
-    def few_rows(self, matrix_bytes: int) -> Iterator[CpuMatmulSchedule]:
-        """Every element of b is used by few rows: read b once, in the order it lies in."""
+    @property
+    def bytes(self) -> int:
+        """The size of b."""
+        return self.depth * self.oriented[1] * self.itemsize
+
+    @property
+    def a_collides(self) -> bool:
+        """Whether rows of a, so far apart, fall into the same few sets of the L1 cache."""
+        a = self.oriented[2]
+        return a.column_stride == 1 and a.row_stride * self.itemsize % 2048 == 0
+
+    @property
+    def b_collides(self) -> bool:
+        return self.oriented[3].row_stride * self.itemsize % 2048 == 0
+
+    def few_rows(self) -> Iterator[CpuMatmulSchedule]:
+        """Every element of b is used by few rows, so reading b is what takes the time.
+
+        A wide tile reads a stripe of b from top to bottom, with all sums in registers, but in a
+        wide matrix touches a page for every row. Shallow depth blocks read b in the order it
+        lies in, but keep sums in memory in between.
+        """
         rows, columns, _, _ = self.oriented
         most = self.sums // max(rows, 1)
         wide = [self.outer(rows, min(most, vectors), unroll=4) for vectors in (16, 8, 4)]
-        unroll = 8 if rows <= 4 else 4
+        shallow = [(8, 8), (8, 4), (16, 4)] if rows <= 3 else [(16, 2), (16, 4), (8, 4)]
         streams = [
-            self.outer(rows, min(most, vectors), depth=depth, unroll=unroll)
-            for depth, vectors in ((8, 4), (16, 3), (8, 8), (4 * unroll, 2))
+            self.outer(rows, min(most, vectors), depth=depth, unroll=8 if rows <= 3 else 4)
+            for depth, vectors in shallow
         ]
-        # Reading a narrow stripe of a wide matrix touches a page for every row.
-        stripe_is_matrix = columns <= 512
-        yield from wide[:2] if stripe_is_matrix or matrix_bytes < L2_BYTES // 4 else ()
-        yield from streams
-        yield from wide
+        narrow = columns <= 512 if rows == 1 else rows >= 4 and self.bytes <= 4 * L2_BYTES
+        yield from (*wide, *streams) if narrow else (*streams, *wide)
 
     def direct(self) -> Iterator[CpuMatmulSchedule]:
-        """No packing."""
-        for rows, vectors in self.tiles:
+        """No packing: tiles that read b in long rows first."""
+        first, *others = self.tiles
+        for rows, vectors in (*others, first, (2 * first[0], 1)):
             yield self.outer(rows, vectors)
-        yield self.outer(2 * self.tiles[0][0], 1)
 
     def packed(self) -> Iterator[CpuMatmulSchedule]:
         """Blocks of b packed; panels of a too, unless its elements lie well as they are."""
         depth = DEPTH_BYTES // self.itemsize
         first, *others = self.tiles
-        for pack_a in (self.rows_collide, not self.rows_collide):
+        for pack_a in (self.a_collides, not self.a_collides):
             yield self.outer(*first, depth=depth, pack_a=pack_a, pack_b=True)
         for tile in others:
             yield self.outer(*tile, depth=depth, pack_a=True, pack_b=True)
@@ -158,17 +179,12 @@ class _Chooser:
     def dots(self) -> Iterator[CpuMatmulSchedule]:
         """Lanes along the depth."""
         if self.oriented[0] == 1:
-            tiles: tuple[tuple[int, int], ...] = ((1, 8), (1, 4), (1, 16))
+            tiles = [(1, 4), (1, 8)] if self.bytes <= 4 * L2_BYTES else [(1, 8), (1, 4)]
+            tiles.append((1, 16))
         else:
-            tiles = ((4, 4), (6, 4), (2, 8)) if self.many_registers else ((3, 3), (2, 4), (4, 2))
+            tiles = [(6, 4), (4, 4), (2, 8)] if self.many_registers else [(3, 3), (2, 4), (4, 2)]
         for rows, columns in tiles:
             yield self.dot(rows, columns)
-
-    @property
-    def rows_collide(self) -> bool:
-        """Whether rows of a, so far apart, fall into the same few sets of the L1 cache."""
-        a = self.oriented[2]
-        return a.column_stride == 1 and a.row_stride * self.itemsize % 2048 == 0
 
     # --- schedules that fit the kernel ---
 
