@@ -61,8 +61,11 @@ class _Chooser:
 
     @cached_property
     def lanes(self) -> str:
-        """A product with one column is computed as the transpose, which has one row."""
-        return "rows" if self.kernel.column.extent == 1 != self.kernel.row.extent else "columns"
+        """The axis with the longer vectors: where columns fill none, the transpose is computed,
+        if that leaves contiguous vectors to load."""
+        m, n = self.kernel.row.extent, self.kernel.column.extent
+        narrow = n < self.width <= m and self.kernel.a.row_stride == 1
+        return "rows" if n == 1 != m or narrow else "columns"
 
     @cached_property
     def oriented(self) -> tuple[int, int, View, View]:
@@ -256,8 +259,12 @@ class _Chooser:
         pieces = _ceil_div(pieces, max(batch, 1))
         across = _ceil_div(columns, schedule.tile_columns)
         down = _ceil_div(rows, schedule.tile_rows)
-        # Threads that share the columns pack no block of b twice.
-        split = "columns" if across >= 2 * pieces or across >= down else "rows"
+        # Threads that share the columns pack no block of b twice, and may take a block at a time.
+        by_columns = across >= 2 * pieces or across >= down
+        if by_columns:
+            blocks = _ceil_div(columns, schedule.block_columns)
+            pieces *= _ceil_div(min(blocks, 8 * pieces), pieces)
+        split = "columns" if by_columns else "rows"
         return replace(schedule, batch_pieces=max(batch, 1), split=split, pieces=pieces)
 
 
