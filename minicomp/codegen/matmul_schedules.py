@@ -35,6 +35,8 @@ L2_BYTES = 1 << 20
 #: Depth of a packed block, in bytes of one row: 12 such rows fill most of a 32 kB L1 cache.
 DEPTH_BYTES = 2048
 BLOCK_COLUMNS = 512
+#: Between depth blocks the sums of a block are kept: 3 MB of the L3 cache, in float32.
+BLOCK_ROWS = 1536
 
 #: What a core does in a second, roughly, and how long work must last to be worth a second thread
 #: (handing it over takes a few microseconds).
@@ -214,13 +216,16 @@ class _Chooser:
             # What all rows use is to stay in the L2 cache.
             fits = L2_BYTES // 2 // (block_depth * self.itemsize)
             width = fits if all_rows > rows else columns
+        tile_rows = _even(all_rows, rows)
+        blocked = block_depth < self.depth
         return CpuMatmulSchedule(
             "outer",
             self.lanes,
             vector_width=lanes,
-            tile_rows=_even(all_rows, rows),
+            tile_rows=tile_rows,
             tile_columns=tile_columns,
             unroll=unroll,
+            block_rows=_whole_tiles(all_rows, BLOCK_ROWS if blocked else all_rows, tile_rows),
             block_depth=block_depth,
             block_columns=_whole_tiles(columns, width, tile_columns),
             pack_a=pack_a,
@@ -239,6 +244,7 @@ class _Chooser:
             tile_rows=tile_rows,
             tile_columns=tile_columns,
             unroll=2 if tile_rows * tile_columns <= 8 else 1,
+            block_rows=_whole_tiles(all_rows, all_rows, tile_rows),
             block_depth=max(1, self.depth),
             block_columns=_whole_tiles(columns, fits, tile_columns),
         )
@@ -254,14 +260,16 @@ class _Chooser:
         pieces = min(self.num_threads, int(seconds / WORTH_A_THREAD))
         if pieces < 2:
             return schedule
+        workspace = Plan(self.kernel, schedule).workspace
         if batch >= pieces:
             return replace(schedule, batch_pieces=pieces)
         pieces = _ceil_div(pieces, max(batch, 1))
         across = _ceil_div(columns, schedule.tile_columns)
         down = _ceil_div(rows, schedule.tile_rows)
-        # Threads that share the columns pack no block of b twice, and may take a block at a time.
+        # Threads that share the columns pack no block of b twice. Without a workspace, which
+        # each unit would have for itself, they take a block at a time.
         by_columns = across >= 2 * pieces or across >= down
-        if by_columns:
+        if by_columns and not workspace:
             blocks = _ceil_div(columns, schedule.block_columns)
             pieces *= _ceil_div(min(blocks, 8 * pieces), pieces)
         split = "columns" if by_columns else "rows"
@@ -283,7 +291,7 @@ def _even(extent: int, most: int) -> int:
     return max(1, _ceil_div(extent, max(1, _ceil_div(extent, most))))
 
 
-def _whole_tiles(columns: int, most: int, tile: int) -> int:
-    """Columns of a block: whole tiles, at most `most` where one tile is not more already."""
-    tiles = max(1, _ceil_div(columns, tile))
+def _whole_tiles(extent: int, most: int, tile: int) -> int:
+    """The size of blocks of whole tiles, at most `most` where one tile is not more already."""
+    tiles = max(1, _ceil_div(extent, tile))
     return tile * _even(tiles, most // tile)

@@ -179,7 +179,7 @@ def candidates(kernel: MatmulKernel, threads: int = 1) -> tuple[CpuMatmulSchedul
 def packed(**changes: object) -> CpuMatmulSchedule:
     """Blocks and tiles so small that every loop runs, and every tail is met."""
     small = CpuMatmulSchedule(
-        "outer", vector_width=4, tile_rows=3, tile_columns=8, unroll=2, block_depth=8,
+        "outer", vector_width=4, tile_rows=3, tile_columns=8, unroll=2, block_rows=6, block_depth=8,
         block_columns=16, pack_a=True, pack_b=True,
     )  # fmt: skip
     return replace(small, **changes)
@@ -330,14 +330,16 @@ def test_any_schedule_that_fits_computes_the_product(m, n, k, a, b, data):
     kernel = matmul_kernel(m, n, k, a, b)
     width = data.draw(st.sampled_from([1, 2, 4, 8, 16]))
     unroll = data.draw(st.integers(1, 3))
+    tile_rows = data.draw(st.integers(1, 6))
     tile_columns = width * data.draw(st.integers(1, 3))
     schedule = CpuMatmulSchedule(
         "outer",
         lanes=data.draw(st.sampled_from(["rows", "columns"])),
         vector_width=width,
-        tile_rows=data.draw(st.integers(1, 6)),
+        tile_rows=tile_rows,
         tile_columns=tile_columns,
         unroll=unroll,
+        block_rows=tile_rows * data.draw(st.integers(1, 4)),
         block_depth=unroll * data.draw(st.integers(1, 10)),
         block_columns=tile_columns * data.draw(st.integers(1, 3)),
         pack_a=data.draw(st.booleans()),
@@ -538,6 +540,7 @@ def test_the_ir_says_what_it_does():
         ({"tile_rows": 0}, "at least 1"),
         ({"vector_width": 3}, "power of two"),
         ({"tile_columns": 2}, "multiple of vector_width"),
+        ({"block_rows": 7}, "multiple of tile_rows"),
         ({"block_columns": 12}, "multiple of tile_columns"),
         ({"block_depth": 7}, "multiple of unroll"),
         ({"pack_b": False}, "must be packed"),
@@ -560,6 +563,6 @@ def test_the_plan_counts_units_and_workspace():
     plan = Plan(kernel, packed(pieces=2))
     assert (plan.row_tail, plan.column_tail, plan.depth_blocks) == (2, 2, 4)
     assert (plan.units, plan.unit_columns) == (2, 32)
-    # a panel of 3 x 8, a block of 8 x 16, and 21 x 16 sums, each in whole cache lines
-    assert plan.workspace == 128 + 512 + 1344
+    # a panel of 3 x 8, a block of 8 x 16, and 6 x 16 sums, each in whole cache lines
+    assert plan.workspace == 128 + 512 + 384
     assert workspace(kernel, plan.schedule) == 2 * plan.workspace
