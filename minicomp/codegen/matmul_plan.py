@@ -63,15 +63,16 @@ class CpuMatmulSchedule(MatmulSchedule):
 
     @property
     def label(self) -> str:
-        """What a candidate with this schedule is called. `outer_12x32_ab_k512_n256_2c`: both
-        operands packed in blocks of 512 by 256, the columns shared by two threads."""
+        """What a candidate with this schedule is called: `outer_12x32_u2_k512_n512_pack_ab`."""
         packed = "a" * self.pack_a + "b" * self.pack_b
         parts = [
-            self.family + ("_t" if self.lanes == "rows" else ""),
-            f"{self.tile_rows}x{self.tile_columns}",
-            f"{packed}_k{self.block_depth}_n{self.block_columns}" if packed else "",
-            f"{self.pieces}{self.split[0]}" if self.pieces > 1 else "",
-            f"{self.batch_pieces}b" if self.batch_pieces > 1 else "",
+            self.family,
+            f"{self.tile_rows}x{self.tile_columns}_u{self.unroll}",
+            f"k{self.block_depth}_n{self.block_columns}",
+            "by_rows" if self.lanes == "rows" else "",
+            f"pack_{packed}" if packed else "",
+            f"{self.pieces}_{self.split}" if self.pieces > 1 else "",
+            f"{self.batch_pieces}_batches" if self.batch_pieces > 1 else "",
         ]
         return "_".join(filter(None, parts))
 
