@@ -216,7 +216,7 @@ class _Chooser:
             # What all rows use is to stay in the L2 cache.
             fits = L2_BYTES // 2 // (block_depth * self.itemsize)
             width = fits if all_rows > rows else columns
-        tile_rows = _even(all_rows, rows)
+        tile_rows = _even(all_rows, rows) if pack_b else _dividing(all_rows, rows)
         blocked = block_depth < self.depth
         return CpuMatmulSchedule(
             "outer",
@@ -289,6 +289,12 @@ def _even(extent: int, most: int) -> int:
     """The size of pieces of at most `most` that are as even as can be."""
     most = max(1, most)
     return max(1, _ceil_div(extent, max(1, _ceil_div(extent, most))))
+
+
+def _dividing(extent: int, most: int) -> int:
+    """A size a little below `most` that leaves no tail, if there is one, else even pieces."""
+    fitting = (size for size in range(most, most * 4 // 5, -1) if extent % size == 0)
+    return next(fitting, _even(extent, most)) if extent else 1
 
 
 def _whole_tiles(extent: int, most: int, tile: int) -> int:
