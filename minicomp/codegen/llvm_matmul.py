@@ -175,7 +175,8 @@ class _MatmulEmission:
         plan, builder = self.plan, self.builder
 
         def depth_block(k: Size) -> None:
-            depth = minimum(builder, subtract(builder, plan.depth, k), self.schedule.block_depth)
+            left = subtract(builder, plan.depth, k)
+            depth = minimum(builder, left, self.schedule.block_depth, "depth")
             end = value(add(builder, k, depth))
             self.given |= {
                 "depth": value(depth),
@@ -200,10 +201,13 @@ class _MatmulEmission:
 
         def row_panel(row: Size, height: int) -> None:
             if schedule.pack_a:
+                self.builder.comment("pack these rows of a")
                 self._pack_a(block, row, height)
+            self.builder.comment("one micro-kernel call per tile")
             columns(lambda column, width: self._tile(block, row, height, column, width))
 
         if schedule.pack_b:
+            self.builder.comment("pack a block of b, panel by panel")
             columns(lambda column, width: self._pack_b(block, column, width))
         self._tiles(block.rows, row_extent, schedule.tile_rows, "row", row_panel)
 
