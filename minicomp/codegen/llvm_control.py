@@ -4,20 +4,21 @@ In: an llvmlite builder and `Size`s: Python ints where a number is known when co
 `i64` values where it is not. Out: instructions; none at all for what could be worked out here, so
 that a loop that runs once leaves no trace in the IR.
 
-    for_range(builder, 0, count, 4, "row", body)            # row.header, row.body, row.end
-    sums = carried_loop(builder, trips, zeros, body, "k")   # the sums stay in registers
+    for_range(builder, 0, count, 4, "row", body)
+    sums = carried_loop(builder, trips, zeros, body, "k", ["sum"])    # sums stay in registers
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from llvmlite import ir
 
 from minicomp.codegen.llvm_function import counted_loop
 from minicomp.codegen.llvm_types import i64
 
-Size = int | ir.Value
+Size: TypeAlias = int | ir.Value
 
 
 def value(size: Size) -> ir.Value:
@@ -104,11 +105,12 @@ def carried_loop(
     initial: Values,
     body: Callable[[Values], Values],
     name: str,
+    names: Sequence[str],
 ) -> Values:
     """`trips` times `values = body(values)`, the values being phis: registers, never memory.
 
-    The test is at the bottom, where it costs the least; a count that is not known is tested once
-    before the loop.
+    `names` are those of the phis; the last one is that of all further ones too. The test is at
+    the bottom, where it costs the least; a count that is not known is tested once before the loop.
     """
     if isinstance(trips, int) and trips <= 1:
         return body(initial) if trips == 1 else initial
@@ -122,7 +124,9 @@ def carried_loop(
     builder.position_at_end(loop)
     count = builder.phi(i64, f"{name}.left")
     count.add_incoming(value(trips), before)
-    carried = [builder.phi(start.type, f"{name}.in") for start in initial]
+    more = [names[-1]] * (len(initial) - len(names))
+    labels = [*names, *more]
+    carried = [builder.phi(v.type, label) for v, label in zip(initial, labels, strict=True)]
     for phi, start in zip(carried, initial, strict=True):
         phi.add_incoming(start, before)
     results = body(carried)
@@ -136,8 +140,8 @@ def carried_loop(
     if isinstance(trips, int):
         return results
     merged = []
-    for start, result in zip(initial, results, strict=True):
-        phi = builder.phi(start.type, f"{name}.out")
+    for start, result, label in zip(initial, results, labels, strict=True):
+        phi = builder.phi(start.type, label)
         phi.add_incoming(start, before)
         phi.add_incoming(result, end)
         merged.append(phi)

@@ -8,6 +8,7 @@ a matrix times a vector. What it costs is adding up the lanes at the end.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from llvmlite import ir
 
@@ -44,8 +45,9 @@ def dot_products(
     unroll = plan.schedule.unroll
     whole, tail = divmod(plan.depth, width)
     state: Sequence[ir.Value] = [a, b, *[zero] * (rows * columns)]
-    state = carried_loop(builder, whole // unroll, state, lambda s: steps(s, width, unroll), "k")
-    state = carried_loop(builder, whole % unroll, state, lambda s: steps(s, width, 1), "rest")
+    for trips, count, name in ((whole // unroll, unroll, "k"), (whole % unroll, 1, "rest")):
+        body = partial(steps, lanes=width, count=count)
+        state = carried_loop(builder, trips, state, body, name, ["a", "b", "sum"])
     if tail:
         state = steps(state, tail, 1)
     builder.comment("add up the lanes of each dot product")

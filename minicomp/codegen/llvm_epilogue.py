@@ -14,7 +14,7 @@ from llvmlite import ir
 
 from minicomp.codegen.llvm_control import Size, add, element, for_range, multiply, value
 from minicomp.codegen.llvm_emitter import LLVMEmitter
-from minicomp.codegen.llvm_types import REGISTER
+from minicomp.codegen.llvm_types import REGISTER, pointer
 from minicomp.codegen.llvm_vectors import lane_range
 from minicomp.codegen.matmul_plan import CACHE_LINE, Plan
 from minicomp.codegen.scalar import ScalarVisitor
@@ -26,10 +26,11 @@ from minicomp.kernels import Apply, Scalar
 INLINE_OPERATIONS = 200
 
 #: Ops that are a few instructions each; every other counts as `LONG_OPERATION`.
-SHORT = frozenset(
-    "add sub mul div neg abs minimum maximum where cast sqrt lt le gt ge eq ne logical_and "
-    "logical_or logical_xor logical_not floor ceil trunc round sign".split()
-)
+SHORT = {
+    *("add", "sub", "mul", "div", "neg", "abs", "sqrt", "minimum", "maximum", "where", "cast"),
+    *("lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_xor"),
+    *("logical_not", "floor", "ceil", "trunc", "round", "sign"),
+}
 LONG_OPERATION = 30
 
 
@@ -94,7 +95,7 @@ class Epilogue:
             value(add(builder, tile_column, number * self.width, "column"))
             for number in range(len(self.lanes))
         ]
-        points = []
+        points: list[tuple[Point, int]] = []
         for row in range(count // len(self.lanes)):
             here = add(builder, tile_row, add(builder, first_row, row), "row")
             for start, lanes in zip(starts, self.lanes, strict=True):
@@ -108,6 +109,7 @@ class Epilogue:
             kind = ir.ArrayType(number_type, rows * per_row * self.width)
             tile = builder.alloca(kind, name="tile")
             tile.align = CACHE_LINE
+        tile.type = pointer  # llvmlite still types it by its pointee, which LLVM no longer reads
         alignment = self.plan.vector_alignment
         for position, total in enumerate(sums):
             place = element(builder, tile, position * self.width, number_type)

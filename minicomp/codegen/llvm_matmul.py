@@ -12,7 +12,7 @@ No call overlaps another's output: units may run in any order, and in parallel.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -32,10 +32,9 @@ from minicomp.codegen.llvm_control import (
 from minicomp.codegen.llvm_function import kernel_function
 from minicomp.codegen.llvm_microkernel import Tile, emit_tile
 from minicomp.codegen.llvm_packing import emit_packer
-from minicomp.codegen.llvm_types import MEMORY, i1, i8, i64
+from minicomp.codegen.llvm_types import MEMORY, i8
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule, Operand, Plan
 from minicomp.indexing import row_major_strides
-from minicomp.ir import ITEMSIZE
 from minicomp.kernels import MatmulKernel, View
 
 
@@ -53,6 +52,24 @@ def workspace(kernel: MatmulKernel, schedule: CpuMatmulSchedule) -> int:
     """Bytes of workspace, for all units together."""
     plan = Plan(kernel, schedule)
     return plan.units * plan.workspace
+
+
+@dataclass(frozen=True)
+class Range:
+    """Part of an axis: from `begin` up to `end`."""
+
+    begin: Size
+    end: Size
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is worked on at a time: a part of the output, and `depth` values of k from `k` on."""
+
+    rows: Range
+    columns: Range
+    k: Size
+    depth: Size
 
 
 class _MatmulEmission:
@@ -95,25 +112,48 @@ class _MatmulEmission:
     def _unit(self, unit: Size) -> None:
         """One unit: a range of the batch, and a piece of the rows or of the columns."""
         plan, builder = self.plan, self.builder
-        piece = remainder(builder, unit, plan.row_pieces * plan.column_pieces, "piece")
-        chunk = quotient(builder, unit, plan.row_pieces * plan.column_pieces, "chunk")
-        rows, columns = plan.rows.extent, plan.columns.extent
-        self.row_begin, self.row_end = self._piece(piece, plan.row_pieces, plan.unit_rows, rows)
-        self.column_begin, self.column_end = self._piece(
-            piece, plan.column_pieces, plan.unit_columns, columns
-        )
-        begin, end = self._piece(chunk, plan.batch_pieces, plan.unit_batches, plan.batch_size)
-        for_range(builder, begin, end, 1, "batch", self._matrix)
+        pieces = plan.row_pieces * plan.column_pieces
+        piece = remainder(builder, unit, pieces, "piece")
+        chunk = quotient(builder, unit, pieces, "chunk")
+        batches = self._piece(chunk, plan.batch_pieces, plan.unit_batches, plan.batch_size)
+        rows = self._piece(piece, plan.row_pieces, plan.unit_rows, plan.rows.extent)
+        columns = self._piece(piece, plan.column_pieces, plan.unit_columns, plan.columns.extent)
+        for_range(
+            builder, batches.begin, batches.end, 1, "batch",
+            lambda batch: self._matrix(batch, rows, columns),
+        )  # fmt: skip
 
-    def _piece(self, number: Size, pieces: int, size: int, extent: int) -> tuple[Size, Size]:
+    def _piece(self, number: Size, pieces: int, size: int, extent: int) -> Range:
         """Where piece `number` of an axis begins and ends."""
         if pieces == 1:
-            return 0, extent
+            return Range(0, extent)
         begin = multiply(self.builder, number, size, "begin")
-        return begin, minimum(self.builder, add(self.builder, begin, size), extent, "end")
+        return self._part(Range(0, extent), begin, size)
 
-    def _matrix(self, batch: Size) -> None:
-        """One product of the batch, block by block."""
+    def _part(self, whole: Range, begin: Size, size: int) -> Range:
+        """`size` of a range from `begin` on, or what there is."""
+        end = add(self.builder, begin, size)
+        return Range(begin, minimum(self.builder, end, whole.end, "end"))
+
+    def _matrix(self, batch: Size, rows: Range, columns: Range) -> None:
+        """The unit's part of one product of the batch."""
+        self._find_matrices(batch)
+        schedule, builder = self.schedule, self.builder
+
+        def row_block(row: Size) -> None:
+            block_rows = self._part(rows, row, schedule.block_rows)
+
+            def column_block(column: Size) -> None:
+                block_columns = self._part(columns, column, schedule.block_columns)
+                self._depth_blocks(block_rows, block_columns)
+
+            step = schedule.block_columns
+            for_range(builder, columns.begin, columns.end, step, "column_block", column_block)
+
+        for_range(builder, rows.begin, rows.end, schedule.block_rows, "row_block", row_block)
+
+    def _find_matrices(self, batch: Size) -> None:
+        """Where the operands of this product of the batch begin."""
         plan, builder = self.plan, self.builder
         extents = [variable.extent for variable in plan.kernel.batch]
         positions: list[Size] = []
@@ -123,10 +163,6 @@ class _MatmulEmission:
         self.given |= {f"batch{n}": value(position) for n, position in enumerate(positions)}
         self.a = self._matrix_start(plan.a, positions, "a")
         self.b = self._matrix_start(plan.b, positions, "b")
-        for_range(
-            builder, self.column_begin, self.column_end, self.schedule.block_columns,
-            "column_block", self._column_block,
-        )  # fmt: skip
 
     def _matrix_start(self, view: View, positions: list[Size], name: str) -> ir.Value:
         start: Size = view.offset
@@ -135,126 +171,120 @@ class _MatmulEmission:
         dtype = self.plan.kernel.arguments[view.buffer].dtype
         return element(self.builder, self.given[f"buffer{view.buffer}"], start, MEMORY[dtype], name)
 
-    def _column_block(self, column_begin: Size) -> None:
+    def _depth_blocks(self, rows: Range, columns: Range) -> None:
         plan, builder = self.plan, self.builder
-        block_end = add(builder, column_begin, self.schedule.block_columns)
-        column_end = minimum(builder, block_end, self.column_end, "block_end")
 
         def depth_block(k: Size) -> None:
-            depth = minimum(builder, subtract(builder, plan.depth, k), self.schedule.block_depth)
+            left = subtract(builder, plan.depth, k)
+            depth = minimum(builder, left, self.schedule.block_depth, "depth")
+            end = value(add(builder, k, depth))
             self.given |= {
                 "depth": value(depth),
                 "is_first": builder.icmp_signed("==", value(k), value(0), "is_first"),
-                "is_last": builder.icmp_signed(
-                    ">=", value(add(builder, k, depth)), value(plan.depth), "is_last"),
-            }  # fmt: skip
-            self._block(column_begin, column_end, k, depth)
+                "is_last": builder.icmp_signed("==", end, value(plan.depth), "is_last"),
+            }
+            self._block(Block(rows, columns, k, depth))
 
         if plan.depth_blocks == 1:
-            self._block(column_begin, column_end, 0, plan.depth)
+            self._block(Block(rows, columns, 0, plan.depth))
         else:
             step = self.schedule.block_depth
             for_range(builder, 0, plan.depth, step, "depth_block", depth_block)
 
-    def _block(self, column_begin: Size, column_end: Size, k: Size, depth: Size) -> None:
+    def _block(self, block: Block) -> None:
         """Pack a block of b; then row panel by row panel, pack a and run the micro-kernels."""
-        columns = partial(
-            self._tiles, column_begin, column_end, self.plan.columns.extent,
-            self.schedule.tile_columns, "column",
-        )  # fmt: skip
+        schedule = self.schedule
+        row_extent, column_extent = self.plan.rows.extent, self.plan.columns.extent
 
-        def pack_b(column: Size, width: int) -> None:
-            self._pack("b", column, k, depth, width, self._panel_b(column_begin, column))
+        def columns(body: Callable[[Size, int], None]) -> None:
+            self._tiles(block.columns, column_extent, schedule.tile_columns, "column", body)
 
         def row_panel(row: Size, height: int) -> None:
-            if self.schedule.pack_a:
-                self._pack("a", row, k, depth, height, self.packed_a)
+            if schedule.pack_a:
+                self.builder.comment("pack these rows of a")
+                self._pack_a(block, row, height)
+            self.builder.comment("one micro-kernel call per tile")
+            columns(lambda column, width: self._tile(block, row, height, column, width))
 
-            def tile(column: Size, width: int) -> None:
-                self._tile(row, height, column, width, k, column_begin)
-
-            columns(tile)
-
-        if self.schedule.pack_b:
-            columns(pack_b)
-        rows = self.plan.rows.extent
-        self._tiles(self.row_begin, self.row_end, rows, self.schedule.tile_rows, "row", row_panel)
+        if schedule.pack_b:
+            self.builder.comment("pack a block of b, panel by panel")
+            columns(lambda column, width: self._pack_b(block, column, width))
+        self._tiles(block.rows, row_extent, schedule.tile_rows, "row", row_panel)
 
     def _tiles(
-        self,
-        begin: Size,
-        end: Size,
-        extent: int,
-        step: int,
-        name: str,
-        body: Callable[[Size, int], None],
+        self, part: Range, extent: int, step: int, name: str, body: Callable[[Size, int], None]
     ) -> None:
-        """body(start, size) for the full tiles of an axis in [begin, end), then for what is left.
+        """body(start, size) for the full tiles of part of an axis, then for what is left.
 
-        `begin` is the start of a tile, so that only the end of the axis can cut one short.
+        The part begins with a whole tile, so that only the end of the axis can cut one short.
         """
         builder, tail = self.builder, extent % step
+
+        def full_tile(start: Size) -> None:
+            body(start, step)
+
         if not tail:
-            for_range(builder, begin, end, step, name, lambda start: body(start, step))
+            for_range(builder, part.begin, part.end, step, name, full_tile)
             return
-        left = remainder(builder, subtract(builder, end, begin), step)
-        full = subtract(builder, end, left, f"full_{name}s")
-        for_range(builder, begin, full, step, name, lambda start: body(start, step))
-        if isinstance(full, int) and isinstance(end, int):
+        left = remainder(builder, subtract(builder, part.end, part.begin), step)
+        full = subtract(builder, part.end, left, f"full_{name}s")
+        for_range(builder, part.begin, full, step, name, full_tile)
+        if isinstance(full, int) and isinstance(part.end, int):
             body(full, tail)
             return
-        with builder.if_then(builder.icmp_signed("<", value(full), value(end))):
+        with builder.if_then(builder.icmp_signed("<", value(full), value(part.end))):
             body(full, tail)
 
     # --- what the loops call ---
 
-    def _panel_b(self, column_begin: Size, column: Size) -> ir.Value:
-        """Where the packed panel of b that begins at `column` lies."""
-        offset = subtract(self.builder, column, column_begin)
-        offset = multiply(self.builder, offset, self.schedule.block_depth)
-        return element(self.builder, self.packed_b, offset, self.number)
+    def _pack_a(self, block: Block, row: Size, height: int) -> None:
+        packed = self.plan.operand_a(height)
+        first = self._element(self.plan.source_a, self.a, row, block.k)
+        packer = self._packer(f"pack_a_{height}", self.plan.source_a, packed, height)
+        self.builder.call(packer, [first, self.packed_a, value(block.depth)])
 
-    def _pack(
-        self, which: str, lane: Size, k: Size, depth: Size, lanes: int, panel: ir.Value
-    ) -> None:
-        plan = self.plan
-        if which == "a":
-            source, packed, start = plan.source_a, plan.operand_a(lanes), self.a
-        else:
-            source, packed, start = plan.source_b, plan.operand_b(lanes), self.b
-        name = f"pack_{which}_{lanes}"
+    def _pack_b(self, block: Block, column: Size, width: int) -> None:
+        packed = self.plan.operand_b(width)
+        first = self._element(self.plan.source_b, self.b, column, block.k)
+        packer = self._packer(f"pack_b_{width}", self.plan.source_b, packed, width)
+        self.builder.call(packer, [first, self._panel_b(block, column), value(block.depth)])
+
+    def _packer(self, name: str, source: Operand, packed: Operand, lanes: int) -> ir.Function:
         if name not in self.packers:
             width = self.schedule.vector_width
             self.packers[name] = emit_packer(self.module, name, source, packed, lanes, width)
-        first = self._element(source, start, lane, k)
-        self.builder.call(self.packers[name], [first, panel, value(depth)])
+        return self.packers[name]
 
-    def _tile(
-        self, row: Size, height: int, column: Size, width: int, k: Size, column_begin: Size
-    ) -> None:
+    def _panel_b(self, block: Block, column: Size) -> ir.Value:
+        """Where the packed panel of b that begins at `column` lies."""
+        offset = subtract(self.builder, column, block.columns.begin)
+        offset = multiply(self.builder, offset, self.schedule.block_depth)
+        return element(self.builder, self.packed_b, offset, self.number)
+
+    def _tile(self, block: Block, row: Size, height: int, column: Size, width: int) -> None:
         """Call the micro-kernel for one tile."""
-        plan, builder = self.plan, self.builder
+        plan, schedule = self.plan, self.schedule
         if (height, width) not in self.tiles:
             self.tiles[height, width] = emit_tile(self.module, plan, height, width)
-        if self.schedule.pack_a:
+        if schedule.pack_a:
             a = self.packed_a
         else:
-            a = self._element(plan.source_a, self.a, row, k)
-        if self.schedule.pack_b:
-            b = self._panel_b(column_begin, column)
+            a = self._element(plan.source_a, self.a, row, block.k)
+        if schedule.pack_b:
+            b = self._panel_b(block, column)
         else:
-            b = self._element(plan.source_b, self.b, column, k)
+            b = self._element(plan.source_b, self.b, column, block.k)
         given = {**self.given, "a": a, "b": b, "row": value(row), "column": value(column)}
         if plan.depth_blocks > 1:
-            given["sums"] = self._sums(row, height, column, column_begin)
-        self.tiles[height, width].call(builder, given)
+            given["sums"] = self._sums(block, row, height, column)
+        self.tiles[height, width].call(self.builder, given)
 
-    def _sums(self, row: Size, height: int, column: Size, column_begin: Size) -> ir.Value:
+    def _sums(self, block: Block, row: Size, height: int, column: Size) -> ir.Value:
         """Where a tile's sums are kept between depth blocks: tile after tile, panel after panel."""
-        builder, plan = self.builder, self.plan
-        rows_before = subtract(builder, row, self.row_begin)
-        columns_before = subtract(builder, column, column_begin)
-        panels = multiply(builder, rows_before, plan.kept_columns)
+        builder = self.builder
+        rows_before = subtract(builder, row, block.rows.begin)
+        columns_before = subtract(builder, column, block.columns.begin)
+        panels = multiply(builder, rows_before, self.plan.kept_columns)
         offset = add(builder, panels, multiply(builder, columns_before, height))
         return element(builder, self.sums, offset, self.number, "sums")
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from llvmlite import ir
 
@@ -25,6 +26,7 @@ from minicomp.codegen.llvm_control import Size, carried_loop, element, quotient,
 from minicomp.codegen.llvm_dot import dot_products
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_epilogue import Epilogue
+from minicomp.codegen.llvm_function import symbol
 from minicomp.codegen.llvm_types import MEMORY, REGISTER, i1, i64, lanes_of, literal, pointer, void
 from minicomp.codegen.llvm_vectors import broadcast_element, lane_range, load_lanes, register_lanes
 from minicomp.codegen.matmul_plan import Plan
@@ -68,9 +70,12 @@ class _TileEmission:
         self.function = ir.Function(module, function_type, f"tile_{rows}x{columns}")
         self.function.linkage = "internal"
         self.given: dict[str, ir.Value] = dict(zip(kinds, self.function.args, strict=True))
+        names = {f"buffer{n}": symbol(a.name) for n, a in enumerate(plan.kernel.arguments)}
         for name, argument in self.given.items():
-            argument.name = name
+            argument.name = names.get(name, name)
         self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.builder.comment(f"{rows} x {columns} of the output; a and b point to the tile's first")
+        self.builder.comment(f"row and column; k goes on by {self.unroll}")
         self.emitter = self._emitter()
 
     def _parameters(self) -> dict[str, ir.Type]:
@@ -156,9 +161,8 @@ class _TileEmission:
         return state[2:]
 
     def _loop(self, trips: Size, state: Sums, count: int, name: str) -> Sums:
-        return carried_loop(
-            self.builder, trips, state, lambda state: self._outer_products(state, count), name
-        )
+        names, body = ["a", "b", "sum"], partial(self._outer_products, count=count)
+        return carried_loop(self.builder, trips, state, body, name, names)
 
     def _outer_products(self, state: Sums, count: int) -> Sums:
         """Add `count` outer products, of a column of the a panel and a row of the b panel."""

@@ -12,7 +12,7 @@ from functools import cache
 from llvmlite import ir
 
 from minicomp.codegen.llvm_emitter import LLVMEmitter
-from minicomp.codegen.llvm_types import MEMORY, i1, i32, lanes_of, literal, widen
+from minicomp.codegen.llvm_types import MEMORY, i1, i32, lanes_of, widen
 from minicomp.codegen.matmul_plan import Operand
 from minicomp.ir import short_dtype
 
@@ -54,11 +54,12 @@ def broadcast_element(
 ) -> ir.Value:
     """The element at `address` in all lanes."""
     builder, element = emitter.builder, MEMORY[operand.dtype]
+    if width == 1 or operand.dtype != operand.accumulate:
+        loaded = builder.load(address, align=operand.alignment, typ=element)
+        return emitter.splat(emitter.convert(loaded, operand.accumulate), width)
     # A vector of one lane is spread by one instruction; a scalar would take two.
-    kind = ir.VectorType(element, 1) if width > 1 else element
-    loaded = builder.load(address, align=operand.alignment, typ=kind)
-    loaded = emitter.convert(loaded, operand.accumulate)
-    return shuffle(builder, loaded, loaded, [0] * width) if width > 1 else loaded
+    loaded = builder.load(address, align=operand.alignment, typ=ir.VectorType(element, 1))
+    return shuffle(builder, loaded, loaded, [0] * width)
 
 
 def shuffle(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, lanes: Sequence[int]) -> ir.Value:

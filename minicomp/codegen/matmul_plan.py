@@ -12,13 +12,14 @@ matrix multiplication", 2008), with one change: a row panel of `a` is packed jus
 
     for unit:                                  # parallel: a piece of the columns (or rows)
       for batch:
-        for column block:                      # block_columns
-          for depth block:                     # block_depth
-            pack the block of b                # stays in the L2 cache
-            for row panel:                     # tile_rows
-              pack the panel of a              # stays in the L1 cache
-              for column tile:                 # tile_columns
-                micro-kernel                   # the tile's sums stay in registers
+        for row block:                         # block_rows: bounds the sums that are kept
+          for column block:                    # block_columns
+            for depth block:                   # block_depth
+              pack the block of b              # stays in the L2 cache
+              for row panel:                   # tile_rows
+                pack the panel of a            # stays in the L1 cache
+                for column tile:               # tile_columns
+                  micro-kernel                 # the tile's sums stay in registers
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class CpuMatmulSchedule(MatmulSchedule):
     tile_rows: int = 12
     tile_columns: int = 32
     unroll: int = 2
+    block_rows: int = 1536
     block_depth: int = 512
     block_columns: int = 512
     pack_a: bool = False
@@ -61,15 +63,16 @@ class CpuMatmulSchedule(MatmulSchedule):
 
     @property
     def label(self) -> str:
-        """What a candidate with this schedule is called. `outer_12x32_ab_k512_n256_2c`: both
-        operands packed in blocks of 512 by 256, the columns shared by two threads."""
+        """What a candidate with this schedule is called: `outer_12x32_u2_k512_n512_pack_ab`."""
         packed = "a" * self.pack_a + "b" * self.pack_b
         parts = [
-            self.family + ("_t" if self.lanes == "rows" else ""),
-            f"{self.tile_rows}x{self.tile_columns}",
-            f"{packed}_k{self.block_depth}_n{self.block_columns}" if packed else "",
-            f"{self.pieces}{self.split[0]}" if self.pieces > 1 else "",
-            f"{self.batch_pieces}b" if self.batch_pieces > 1 else "",
+            self.family,
+            f"{self.tile_rows}x{self.tile_columns}_u{self.unroll}",
+            f"k{self.block_depth}_n{self.block_columns}",
+            "by_rows" if self.lanes == "rows" else "",
+            f"pack_{packed}" if packed else "",
+            f"{self.pieces}_{self.split}" if self.pieces > 1 else "",
+            f"{self.batch_pieces}_batches" if self.batch_pieces > 1 else "",
         ]
         return "_".join(filter(None, parts))
 
@@ -99,35 +102,45 @@ class Plan:
     schedule: CpuMatmulSchedule
 
     def __post_init__(self) -> None:
+        complaint = self._complaint()
+        if complaint:
+            raise ValueError(f"{self.schedule} does not fit kernel {self.kernel.name}: {complaint}")
+
+    def _complaint(self) -> str:
+        """What is wrong with the schedule; empty where it fits."""
         schedule = self.schedule
-        sizes = (schedule.vector_width, schedule.tile_rows, schedule.tile_columns,
-                 schedule.unroll, schedule.block_depth, schedule.block_columns,
-                 schedule.pieces, schedule.batch_pieces)  # fmt: skip
-        wrong = ""
+        sizes = [size for size in schedule.to_dict().values() if type(size) is int]
         if min(sizes) < 1:
-            wrong = "every size must be at least 1"
-        elif schedule.vector_width & (schedule.vector_width - 1):
-            wrong = "vector_width must be a power of two"
-        elif schedule.block_columns % schedule.tile_columns:
-            wrong = "block_columns must be a multiple of tile_columns"
-        elif schedule.family == "outer":
-            if schedule.tile_columns % schedule.vector_width:
-                wrong = "tile_columns must be a multiple of vector_width"
-            elif self.depth_blocks > 1 and schedule.block_depth % schedule.unroll:
-                wrong = "block_depth must be a multiple of unroll"
-            elif not schedule.pack_b and self.columns.extent > 1 and self.b.column_stride != 1:
-                wrong = "b must be packed where its columns are not contiguous"
-        elif schedule.family == "dot":
-            if schedule.pack_a or schedule.pack_b or self.depth_blocks > 1:
-                wrong = "the dot family neither packs nor blocks the depth"
-            elif schedule.tile_columns > schedule.vector_width:
-                wrong = "tile_columns of the dot family must not exceed vector_width"
-            elif self.depth > 1 and (self.a.column_stride, self.b.row_stride) != (1, 1):
-                wrong = "the dot family needs both operands contiguous along the depth"
-        else:
-            wrong = "family must be outer or dot"
-        if wrong:
-            raise ValueError(f"{schedule} does not fit kernel {self.kernel.name}: {wrong}")
+            return "every size must be at least 1"
+        if schedule.vector_width & (schedule.vector_width - 1):
+            return "vector_width must be a power of two"
+        if schedule.block_columns % schedule.tile_columns:
+            return "block_columns must be a multiple of tile_columns"
+        if schedule.block_rows % schedule.tile_rows:
+            return "block_rows must be a multiple of tile_rows"
+        if schedule.family == "outer":
+            return self._outer_complaint()
+        return self._dot_complaint() if schedule.family == "dot" else "family must be outer or dot"
+
+    def _outer_complaint(self) -> str:
+        schedule = self.schedule
+        if schedule.tile_columns % schedule.vector_width:
+            return "tile_columns must be a multiple of vector_width"
+        if self.depth_blocks > 1 and schedule.block_depth % schedule.unroll:
+            return "block_depth must be a multiple of unroll"
+        if not schedule.pack_b and self.columns.extent > 1 and self.b.column_stride != 1:
+            return "b must be packed where its columns are not contiguous"
+        return ""
+
+    def _dot_complaint(self) -> str:
+        schedule = self.schedule
+        if schedule.pack_a or schedule.pack_b or self.depth_blocks > 1:
+            return "the dot family neither packs nor blocks the depth"
+        if schedule.tile_columns > schedule.vector_width:
+            return "tile_columns of the dot family must not exceed vector_width"
+        if self.depth > 1 and (self.a.column_stride, self.b.row_stride) != (1, 1):
+            return "the dot family needs both operands contiguous along the depth"
+        return ""
 
     # The product as the micro-kernel sees it: lanes along columns. Computing the transpose of the
     # output is multiplying the transposes of the operands in reverse order.
@@ -264,8 +277,13 @@ class Plan:
         return _lines(self.schedule.tile_rows * self.schedule.block_depth * self.itemsize)
 
     @property
+    def kept_rows(self) -> int:
+        """Rows of the largest block of a unit."""
+        return min(self.schedule.block_rows, self.unit_rows)
+
+    @property
     def kept_columns(self) -> int:
-        """Columns of the largest column block of a unit."""
+        """Columns of the largest block of a unit."""
         return min(self.schedule.block_columns, self.unit_columns)
 
     @property
@@ -277,10 +295,10 @@ class Plan:
 
     @property
     def kept_sums_bytes(self) -> int:
-        """The unit's rows times a column block."""
+        """One block of the output."""
         if self.depth_blocks == 1:
             return 0
-        return _lines(self.unit_rows * self.kept_columns * self.itemsize)
+        return _lines(self.kept_rows * self.kept_columns * self.itemsize)
 
     @property
     def workspace(self) -> int:

@@ -35,6 +35,8 @@ L2_BYTES = 1 << 20
 #: Depth of a packed block, in bytes of one row: 12 such rows fill most of a 32 kB L1 cache.
 DEPTH_BYTES = 2048
 BLOCK_COLUMNS = 512
+#: Between depth blocks the sums of a block are kept: 3 MB of the L3 cache, in float32.
+BLOCK_ROWS = 1536
 
 #: What a core does in a second, roughly, and how long work must last to be worth a second thread
 #: (handing it over takes a few microseconds).
@@ -61,8 +63,11 @@ class _Chooser:
 
     @cached_property
     def lanes(self) -> str:
-        """A product with one column is computed as the transpose, which has one row."""
-        return "rows" if self.kernel.column.extent == 1 != self.kernel.row.extent else "columns"
+        """The axis with the longer vectors: where columns fill none, the transpose is computed,
+        if that leaves contiguous vectors to load."""
+        m, n = self.kernel.row.extent, self.kernel.column.extent
+        narrow = n < self.width <= m and self.kernel.a.row_stride == 1
+        return "rows" if n == 1 != m or narrow else "columns"
 
     @cached_property
     def oriented(self) -> tuple[int, int, View, View]:
@@ -103,18 +108,22 @@ class _Chooser:
 
     def candidates(self) -> Iterator[CpuMatmulSchedule]:
         rows, columns, a, b = self.oriented
-        matrix_bytes = self.depth * columns * self.itemsize
         if b.column_stride == 1 or columns == 1:
             if rows <= self.sums // 2:
-                yield from self.few_rows(matrix_bytes)
-            elif matrix_bytes <= L2_BYTES // 2:
+                yield from self.few_rows()
+            elif rows <= 32 or not (
+                self.a_collides or self.b_collides or self.bytes > 4 * L2_BYTES
+            ):
                 yield from self.direct()
                 yield from self.packed()
             else:
                 yield from self.packed()
                 yield from self.direct()
         elif self.depth >= self.width and (a.column_stride, b.row_stride) == (1, 1):
-            if rows == 1 or matrix_bytes <= L2_BYTES or rows <= 64:
+            # Adding up the lanes costs less the deeper, packing costs less the more rows.
+            if rows <= 4:
+                yield from self.dots()
+            elif self.depth >= 16 * self.width and rows <= 256:
                 yield from self.dots()
                 yield from self.packed()
             else:
@@ -123,33 +132,50 @@ class _Chooser:
         else:
             yield from self.packed()
 
-    def few_rows(self, matrix_bytes: int) -> Iterator[CpuMatmulSchedule]:
-        """Every element of b is used by few rows: read b once, in the order it lies in."""
+    @property
+    def bytes(self) -> int:
+        """The size of b."""
+        return self.depth * self.oriented[1] * self.itemsize
+
+    @property
+    def a_collides(self) -> bool:
+        """Whether rows of a, so far apart, fall into the same few sets of the L1 cache."""
+        a = self.oriented[2]
+        return a.column_stride == 1 and a.row_stride * self.itemsize % 2048 == 0
+
+    @property
+    def b_collides(self) -> bool:
+        return self.oriented[3].row_stride * self.itemsize % 2048 == 0
+
+    def few_rows(self) -> Iterator[CpuMatmulSchedule]:
+        """Every element of b is used by few rows, so reading b is what takes the time.
+
+        A wide tile reads a stripe of b from top to bottom, with all sums in registers, but in a
+        wide matrix touches a page for every row. Shallow depth blocks read b in the order it
+        lies in, but keep sums in memory in between.
+        """
         rows, columns, _, _ = self.oriented
-        most = max(1, self.sums // rows)
+        most = self.sums // max(rows, 1)
         wide = [self.outer(rows, min(most, vectors), unroll=4) for vectors in (16, 8, 4)]
-        unroll = 8 if rows <= 4 else 4
+        shallow = [(8, 8), (8, 4), (16, 4)] if rows <= 3 else [(16, 2), (16, 4), (8, 4)]
         streams = [
-            self.outer(rows, min(most, vectors), depth=depth, unroll=unroll)
-            for depth, vectors in ((8, 4), (16, 3), (8, 8), (4 * unroll, 2))
+            self.outer(rows, min(most, vectors), depth=depth, unroll=8 if rows <= 3 else 4)
+            for depth, vectors in shallow
         ]
-        # Reading a narrow stripe of a wide matrix touches a page for every row.
-        stripe_is_matrix = columns <= 512
-        yield from wide[:2] if stripe_is_matrix or matrix_bytes < L2_BYTES // 4 else ()
-        yield from streams
-        yield from wide
+        narrow = columns <= 512 if rows == 1 else rows >= 4 and self.bytes <= 4 * L2_BYTES
+        yield from (*wide, *streams) if narrow else (*streams, *wide)
 
     def direct(self) -> Iterator[CpuMatmulSchedule]:
-        """No packing."""
-        for rows, vectors in self.tiles:
+        """No packing: tiles that read b in long rows first."""
+        first, *others = self.tiles
+        for rows, vectors in (*others, first, (2 * first[0], 1)):
             yield self.outer(rows, vectors)
-        yield self.outer(2 * self.tiles[0][0], 1)
 
     def packed(self) -> Iterator[CpuMatmulSchedule]:
         """Blocks of b packed; panels of a too, unless its elements lie well as they are."""
         depth = DEPTH_BYTES // self.itemsize
         first, *others = self.tiles
-        for pack_a in (self.rows_collide, not self.rows_collide):
+        for pack_a in (self.a_collides, not self.a_collides):
             yield self.outer(*first, depth=depth, pack_a=pack_a, pack_b=True)
         for tile in others:
             yield self.outer(*tile, depth=depth, pack_a=True, pack_b=True)
@@ -158,17 +184,12 @@ class _Chooser:
     def dots(self) -> Iterator[CpuMatmulSchedule]:
         """Lanes along the depth."""
         if self.oriented[0] == 1:
-            tiles: tuple[tuple[int, int], ...] = ((1, 8), (1, 4), (1, 16))
+            tiles = [(1, 4), (1, 8)] if self.bytes <= 4 * L2_BYTES else [(1, 8), (1, 4)]
+            tiles.append((1, 16))
         else:
-            tiles = ((4, 4), (6, 4), (2, 8)) if self.many_registers else ((3, 3), (2, 4), (4, 2))
+            tiles = [(6, 4), (4, 4), (2, 8)] if self.many_registers else [(3, 3), (2, 4), (4, 2)]
         for rows, columns in tiles:
             yield self.dot(rows, columns)
-
-    @property
-    def rows_collide(self) -> bool:
-        """Whether rows of a, so far apart, fall into the same few sets of the L1 cache."""
-        a = self.oriented[2]
-        return a.column_stride == 1 and a.row_stride * self.itemsize % 2048 == 0
 
     # --- schedules that fit the kernel ---
 
@@ -195,13 +216,16 @@ class _Chooser:
             # What all rows use is to stay in the L2 cache.
             fits = L2_BYTES // 2 // (block_depth * self.itemsize)
             width = fits if all_rows > rows else columns
+        tile_rows = _even(all_rows, rows) if pack_b else _dividing(all_rows, rows)
+        blocked = block_depth < self.depth
         return CpuMatmulSchedule(
             "outer",
             self.lanes,
             vector_width=lanes,
-            tile_rows=_even(all_rows, rows),
+            tile_rows=tile_rows,
             tile_columns=tile_columns,
             unroll=unroll,
+            block_rows=_whole_tiles(all_rows, BLOCK_ROWS if blocked else all_rows, tile_rows),
             block_depth=block_depth,
             block_columns=_whole_tiles(columns, width, tile_columns),
             pack_a=pack_a,
@@ -220,6 +244,7 @@ class _Chooser:
             tile_rows=tile_rows,
             tile_columns=tile_columns,
             unroll=2 if tile_rows * tile_columns <= 8 else 1,
+            block_rows=_whole_tiles(all_rows, all_rows, tile_rows),
             block_depth=max(1, self.depth),
             block_columns=_whole_tiles(columns, fits, tile_columns),
         )
@@ -228,20 +253,26 @@ class _Chooser:
 
     def share_out(self, schedule: CpuMatmulSchedule) -> CpuMatmulSchedule:
         """The schedule cut into units for the threads."""
-        rows, columns, a, b = self.oriented
+        rows, columns, _, _ = self.oriented
         batch = prod(variable.extent for variable in self.kernel.batch)
         elements = rows * self.depth + self.depth * columns + rows * columns
         seconds = max(self.kernel.flops / FLOPS, batch * elements * self.itemsize / BYTES)
         pieces = min(self.num_threads, int(seconds / WORTH_A_THREAD))
         if pieces < 2:
             return schedule
+        workspace = Plan(self.kernel, schedule).workspace
         if batch >= pieces:
             return replace(schedule, batch_pieces=pieces)
         pieces = _ceil_div(pieces, max(batch, 1))
         across = _ceil_div(columns, schedule.tile_columns)
         down = _ceil_div(rows, schedule.tile_rows)
-        # Threads that share the columns pack no block of b twice.
-        split = "columns" if across >= 2 * pieces or across >= down else "rows"
+        # Threads that share the columns pack no block of b twice. Without a workspace, which
+        # each unit would have for itself, they take a block at a time.
+        by_columns = across >= 2 * pieces or across >= down
+        if by_columns and not workspace:
+            blocks = _ceil_div(columns, schedule.block_columns)
+            pieces *= _ceil_div(min(blocks, 8 * pieces), pieces)
+        split = "columns" if by_columns else "rows"
         return replace(schedule, batch_pieces=max(batch, 1), split=split, pieces=pieces)
 
 
@@ -256,10 +287,17 @@ def _ceil_div(a: int, b: int) -> int:
 
 def _even(extent: int, most: int) -> int:
     """The size of pieces of at most `most` that are as even as can be."""
-    return _ceil_div(extent, max(1, _ceil_div(extent, most))) or 1
+    most = max(1, most)
+    return max(1, _ceil_div(extent, max(1, _ceil_div(extent, most))))
 
 
-def _whole_tiles(columns: int, most: int, tile: int) -> int:
-    """Columns of a block: whole tiles, at most `most` where one tile is not more already."""
-    tiles = max(1, _ceil_div(columns, tile))
-    return tile * _even(tiles, max(1, most // tile))
+def _dividing(extent: int, most: int) -> int:
+    """A size a little below `most` that leaves no tail, if there is one, else even pieces."""
+    fitting = (size for size in range(most, most * 4 // 5, -1) if extent % size == 0)
+    return next(fitting, _even(extent, most)) if extent else 1
+
+
+def _whole_tiles(extent: int, most: int, tile: int) -> int:
+    """The size of blocks of whole tiles, at most `most` where one tile is not more already."""
+    tiles = max(1, _ceil_div(extent, tile))
+    return tile * _even(tiles, most // tile)

@@ -1,0 +1,568 @@
+"""The CPU's matmul family: every schedule computes the product, and touches nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.lib.stride_tricks import as_strided
+
+from minicomp.codegen.llvm_matmul import emit_matmul, units, workspace
+from minicomp.codegen.matmul_plan import CpuMatmulSchedule, Plan
+from minicomp.codegen.matmul_schedules import schedules
+from minicomp.indexing import Index, LoopVariable, offset_of, row_major_strides
+from minicomp.kernels import (
+    Apply,
+    Argument,
+    Literal,
+    Load,
+    MatmulKernel,
+    Product,
+    Scalar,
+    Store,
+    View,
+)
+from minicomp.runtime.jit import assembly, compile_ir
+from minicomp.runtime.target import Target, host_target
+
+# --- kernels, their operands, and running them ----------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """An operand: a view of `size` elements from `offset`, with these strides, in elements."""
+
+    offset: int
+    strides: tuple[int, ...]
+    size: int
+    dtype: str = "float32"
+
+    @staticmethod
+    def of(shape: tuple[int, ...], kind: str = "contiguous", dtype: str = "float32") -> Layout:
+        """A layout of each kind that views can have; `shape` is (*batch, rows, columns)."""
+        *batch, rows, columns = shape
+        if kind == "transposed":
+            inner, size = (1, rows), rows * columns
+        elif kind == "stepped":
+            inner, size = (2 * (3 * columns + 1), 3), 2 * rows * (3 * columns + 1)
+        elif kind == "padded":
+            inner, size = (columns + 5, 1), rows * (columns + 5)
+        elif kind == "reversed":
+            inner, size = (-columns, -1), rows * columns
+        elif kind == "one row for all":
+            inner, size = (0, 1), columns
+        elif kind == "one column for all":
+            inner, size = (1, 0), rows
+        else:
+            inner, size = (columns, 1), rows * columns
+        offset = max(size - 1, 0) if kind == "reversed" else 0
+        outer = tuple(stride * size for stride in row_major_strides(batch))
+        return Layout(offset, (*outer, *inner), prod(batch) * size, dtype)
+
+    def view(self, buffer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        strides = [stride * buffer.itemsize for stride in self.strides]
+        return as_strided(buffer[self.offset :], shape, strides)
+
+
+def matmul_kernel(
+    m: int,
+    n: int,
+    k: int,
+    a: Layout | str = "contiguous",
+    b: Layout | str = "contiguous",
+    batch: tuple[int, ...] = (),
+    dtype: str = "float32",
+) -> MatmulKernel:
+    """out[batch, i, j] = sum over k of a * b, with out contiguous."""
+    a = Layout.of((*batch, m, k), a, dtype) if isinstance(a, str) else a
+    b = Layout.of((*batch, k, n), b, dtype) if isinstance(b, str) else b
+    loops = tuple(LoopVariable(f"b{i}", extent) for i, extent in enumerate(batch))
+    row, column = LoopVariable("i", m), LoopVariable("j", n)
+    place = [Index.of(loop) for loop in (*loops, row, column)]
+    index = offset_of(place, row_major_strides((*batch, m, n)))
+    arguments = (
+        Argument("a", a.dtype, a.size),
+        Argument("b", b.dtype, b.size),
+        Argument("out", dtype, prod(batch) * m * n, written=True),
+    )
+    return MatmulKernel(
+        "matmul", arguments, loops, row, column, k,
+        View(0, a.offset, a.strides[:-2], *a.strides[-2:]),
+        View(1, b.offset, b.strides[:-2], *b.strides[-2:]),
+        dtype, Store(2, index, Product(dtype)),
+    )  # fmt: skip
+
+
+def shapes(kernel: MatmulKernel) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """The shapes of a, b and the product."""
+    batch = tuple(loop.extent for loop in kernel.batch)
+    m, n, k = kernel.row.extent, kernel.column.extent, kernel.depth
+    return (*batch, m, k), (*batch, k, n), (*batch, m, n)
+
+
+def operand(kernel: MatmulKernel, view: View, buffers: list[np.ndarray]) -> np.ndarray:
+    """The array that a view of the kernel's describes."""
+    strides = (*view.batch_strides, view.row_stride, view.column_stride)
+    layout = Layout(view.offset, strides, 0)
+    return layout.view(buffers[view.buffer], shapes(kernel)[0 if view is kernel.a else 1])
+
+
+def random_buffers(kernel: MatmulKernel, seed: int = 0) -> list[np.ndarray]:
+    generator = np.random.default_rng(seed)
+    return [
+        np.full(argument.size, np.nan).astype(argument.dtype)
+        if argument.written
+        else generator.standard_normal(argument.size).astype(argument.dtype)
+        for argument in kernel.arguments
+    ]
+
+
+def address(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def run(
+    kernel: MatmulKernel,
+    schedule: CpuMatmulSchedule,
+    buffers: list[np.ndarray],
+    target: Target | None = None,
+    ranges: list[tuple[int, int]] | None = None,
+) -> None:
+    """Compile and call the kernel on these buffers, over `ranges` of units (all by default)."""
+    target = target or host_target()
+    text = emit_matmul(kernel, schedule, target)
+    library = compile_ir(text, [kernel.name], target, use_disk_cache=False)
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
+        library.address(kernel.name)
+    )
+    size = workspace(kernel, schedule)
+    scratch = np.full(size + 64, 0xFF, np.uint8)  # 0xFFFFFFFF is a NaN: no use of stale scratch
+    aligned = -(-address(scratch) // 64) * 64
+    addresses = [*map(address, buffers), *([aligned] if size else [])]
+    arguments = (ctypes.c_void_p * len(addresses))(*addresses)
+    for begin, end in ranges or [(0, units(kernel, schedule))]:
+        call(ctypes.addressof(arguments), begin, end)
+    assert (scratch[aligned - address(scratch) + size :] == 0xFF).all(), "wrote past the workspace"
+
+
+def assert_is_product(kernel: MatmulKernel, buffers: list[np.ndarray]) -> None:
+    """The last buffer holds the product, within a bound that grows as the root of the depth."""
+    a = operand(kernel, kernel.a, buffers).astype(np.float64)
+    b = operand(kernel, kernel.b, buffers).astype(np.float64)
+    got = buffers[2].reshape(shapes(kernel)[2])
+    assert_close(got, a @ b, np.abs(a) @ np.abs(b), kernel.depth)
+
+
+def assert_close(got: np.ndarray, wanted: np.ndarray, magnitude: np.ndarray, depth: int) -> None:
+    bound = (2 + 2 * np.sqrt(depth)) * np.finfo(got.dtype).eps * magnitude
+    wrong = ~(np.abs(got - wanted) <= bound + 1e-30)
+    assert not wrong.any(), f"{wrong.sum()} wrong, first at {np.argwhere(wrong)[0]}"
+
+
+def check(kernel: MatmulKernel, schedule: CpuMatmulSchedule, target: Target | None = None) -> None:
+    buffers = random_buffers(kernel)
+    run(kernel, schedule, buffers, target)
+    assert_is_product(kernel, buffers)
+
+
+def candidates(kernel: MatmulKernel, threads: int = 1) -> tuple[CpuMatmulSchedule, ...]:
+    return schedules(kernel, host_target(), threads)
+
+
+def packed(**changes: object) -> CpuMatmulSchedule:
+    """Blocks and tiles so small that every loop runs, and every tail is met."""
+    small = CpuMatmulSchedule(
+        "outer", vector_width=4, tile_rows=3, tile_columns=8, unroll=2, block_rows=6, block_depth=8,
+        block_columns=16, pack_a=True, pack_b=True,
+    )  # fmt: skip
+    return replace(small, **changes)
+
+
+# --- the product ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "m, n, k",
+    [(1, 1, 1), (2, 3, 5), (1, 200, 70), (200, 1, 70), (7, 13, 17), (16, 16, 16), (13, 33, 64),
+     (31, 97, 101), (5, 600, 300), (67, 130, 530), (600, 10, 40)],
+)  # fmt: skip
+def test_every_candidate_computes_the_product(m, n, k):
+    kernel = matmul_kernel(m, n, k)
+    for schedule in candidates(kernel):
+        check(kernel, schedule)
+
+
+@pytest.mark.parametrize("m, n, k", [(1, 70, 130), (70, 1, 130), (6, 70, 65), (40, 47, 83)])
+@pytest.mark.parametrize("a, b", [("contiguous", "transposed"), ("transposed", "contiguous"),
+                                  ("transposed", "transposed")])  # fmt: skip
+def test_every_candidate_takes_transposed_operands(m, n, k, a, b):
+    kernel = matmul_kernel(m, n, k, a, b)
+    for schedule in candidates(kernel):
+        check(kernel, schedule)
+
+
+@pytest.mark.parametrize("m", [11, 12, 13, 25])
+@pytest.mark.parametrize("n", [31, 32, 33, 49])
+def test_tails_of_the_largest_tile(m, n):
+    schedule = CpuMatmulSchedule("outer", block_depth=40, block_columns=32, pack_b=True)
+    if host_target().vector_bits < 512:
+        schedule = replace(schedule, vector_width=8, tile_rows=6, tile_columns=16)
+    check(matmul_kernel(m, n, 37), schedule)
+    check(matmul_kernel(m, n, 43), replace(schedule, pack_b=False))
+
+
+@pytest.mark.parametrize("k", [1, 7, 8, 9, 15, 16, 17, 24, 31])
+def test_depth_blocks_and_what_they_leave(k):
+    check(matmul_kernel(7, 21, k), packed())
+    check(matmul_kernel(7, 21, k), packed(pack_a=False, unroll=4))
+
+
+KINDS = ["contiguous", "transposed", "stepped", "padded", "reversed", "one row for all",
+         "one column for all"]  # fmt: skip
+
+
+@pytest.mark.parametrize("a", KINDS)
+@pytest.mark.parametrize("b", KINDS)
+def test_operands_of_any_strides(a, b):
+    kernel = matmul_kernel(8, 19, 22, a, b)
+    check(kernel, candidates(kernel)[0])
+    check(kernel, packed())
+
+
+@pytest.mark.parametrize("a, b", [("stepped", "stepped"), ("reversed", "transposed")])
+@pytest.mark.parametrize("m, n", [(1, 40), (40, 1), (1, 1)])
+def test_vectors_of_any_strides(m, n, a, b):
+    kernel = matmul_kernel(m, n, 37, a, b)
+    for schedule in candidates(kernel):
+        check(kernel, schedule)
+
+
+@pytest.mark.parametrize("batch", [(3,), (2, 3), (1, 4, 1)])
+def test_batches(batch):
+    kernel = matmul_kernel(9, 20, 18, batch=batch, b="transposed")
+    for schedule in candidates(kernel, threads=2)[:3]:
+        check(kernel, schedule)
+    check(kernel, packed(batch_pieces=2, pieces=2))
+
+
+def test_an_operand_shared_by_the_batch():
+    b = Layout(0, (0, 20, 1), 18 * 20)
+    kernel = matmul_kernel(9, 20, 18, b=b, batch=(4,))
+    check(kernel, candidates(kernel)[0])
+
+
+@pytest.mark.parametrize("a, b", [("contiguous", "contiguous"), ("contiguous", "transposed")])
+def test_float64(a, b):
+    kernel = matmul_kernel(29, 41, 70, a, b, dtype="float64")
+    for schedule in candidates(kernel):
+        check(kernel, schedule)
+
+
+@pytest.mark.parametrize("b", ["contiguous", "transposed"])
+def test_float32_operands_accumulated_in_float64(b):
+    a = Layout.of((6, 30), dtype="float32")
+    kernel = matmul_kernel(6, 25, 30, a, Layout.of((30, 25), b, "float32"), dtype="float64")
+    for schedule in candidates(kernel):
+        check(kernel, schedule)
+
+
+@pytest.mark.parametrize("split", ["rows", "columns"])
+def test_units_are_independent_of_each_other(split):
+    kernel = matmul_kernel(20, 50, 30, batch=(3,))
+    schedule = packed(split=split, pieces=3, batch_pieces=2)
+    count = units(kernel, schedule)
+    assert count == 6
+    together, apart = random_buffers(kernel), random_buffers(kernel)
+    run(kernel, schedule, together)
+    run(kernel, schedule, apart, ranges=[(4, 6), (0, 1), (3, 4), (1, 3)])
+    np.testing.assert_array_equal(together[2], apart[2])
+    assert_is_product(kernel, apart)
+
+
+@pytest.mark.parametrize("m, n", [(0, 5), (5, 0), (0, 0)])
+def test_an_empty_product_has_no_units_and_compiles(m, n):
+    kernel = matmul_kernel(m, n, 3)
+    schedule = candidates(kernel)[0]
+    assert units(kernel, schedule) == 0
+    run(kernel, schedule, random_buffers(kernel), ranges=[(0, 0)])
+
+
+@pytest.mark.parametrize("m, n", [(1, 1), (1, 9), (9, 1), (13, 40)])
+def test_a_product_over_nothing_is_zero(m, n):
+    kernel = matmul_kernel(m, n, 0)
+    for schedule in candidates(kernel):
+        buffers = random_buffers(kernel)
+        run(kernel, schedule, buffers)
+        assert (buffers[2] == 0).all()
+
+
+@pytest.mark.parametrize("b", ["contiguous", "transposed"])
+def test_nan_and_infinity_go_through(b):
+    kernel = matmul_kernel(14, 35, 40, b=b)
+    buffers = random_buffers(kernel)
+    buffers[0][3], buffers[0][45], buffers[0][90] = np.nan, np.inf, 0.0
+    buffers[1][7], buffers[1][100] = -np.inf, np.inf
+    with np.errstate(invalid="ignore"):
+        wanted = operand(kernel, kernel.a, buffers) @ operand(kernel, kernel.b, buffers)
+    for schedule in (*candidates(kernel), packed()):
+        buffers[2][:] = 0
+        run(kernel, schedule, buffers)
+        got = buffers[2].reshape(14, 35)
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(wanted))
+        infinite = np.isinf(wanted)
+        np.testing.assert_array_equal(got[infinite], wanted[infinite])
+
+
+layouts = st.sampled_from(KINDS)
+sizes = st.integers(1, 40)
+
+
+@settings(max_examples=25, deadline=None)
+@given(m=sizes, n=sizes, k=st.integers(0, 40), a=layouts, b=layouts, data=st.data())
+def test_any_schedule_that_fits_computes_the_product(m, n, k, a, b, data):
+    kernel = matmul_kernel(m, n, k, a, b)
+    width = data.draw(st.sampled_from([1, 2, 4, 8, 16]))
+    unroll = data.draw(st.integers(1, 3))
+    tile_rows = data.draw(st.integers(1, 6))
+    tile_columns = width * data.draw(st.integers(1, 3))
+    schedule = CpuMatmulSchedule(
+        "outer",
+        lanes=data.draw(st.sampled_from(["rows", "columns"])),
+        vector_width=width,
+        tile_rows=tile_rows,
+        tile_columns=tile_columns,
+        unroll=unroll,
+        block_rows=tile_rows * data.draw(st.integers(1, 4)),
+        block_depth=unroll * data.draw(st.integers(1, 10)),
+        block_columns=tile_columns * data.draw(st.integers(1, 3)),
+        pack_a=data.draw(st.booleans()),
+        pack_b=True,
+        split=data.draw(st.sampled_from(["rows", "columns"])),
+        pieces=data.draw(st.integers(1, 3)),
+    )
+    check(kernel, schedule)
+
+
+# --- epilogues ------------------------------------------------------------------------------------
+
+
+def with_epilogue(
+    kernel: MatmulKernel, scalar: Scalar, more: list[Argument], store: Store | None = None
+) -> MatmulKernel:
+    store = store or replace(kernel.store, scalar=scalar)
+    return replace(kernel, arguments=(*kernel.arguments, *more), store=store)
+
+
+def bias_relu_residual(kernel: MatmulKernel) -> MatmulKernel:
+    """maximum(product + bias[j], 0) + residual[..., i, j]"""
+    n, size = kernel.column.extent, kernel.arguments[2].size
+    bias = Load("float32", 3, Index.of(kernel.column))
+    residual = Load("float32", 4, kernel.store.index)
+    biased = Apply("float32", "add", (Product("float32"), bias))
+    relu = Apply("float32", "maximum", (biased, Literal("float32", 0.0)))
+    total = Apply("float32", "add", (relu, residual))
+    more = [Argument("bias", "float32", n), Argument("residual", "float32", size)]
+    return with_epilogue(kernel, total, more)
+
+
+@pytest.mark.parametrize("m, n, k", [(1, 40, 50), (40, 1, 50), (13, 35, 19), (30, 70, 90)])
+@pytest.mark.parametrize("b", ["contiguous", "transposed"])
+def test_bias_activation_and_residual_are_applied_before_the_store(m, n, k, b):
+    kernel = bias_relu_residual(matmul_kernel(m, n, k, b=b))
+    small = packed(lanes="rows") if n == 1 else packed()
+    for schedule in (*candidates(kernel)[:4], small):
+        buffers = random_buffers(kernel)
+        run(kernel, schedule, buffers)
+        left, right = (operand(kernel, view, buffers).astype(np.float64)
+                       for view in (kernel.a, kernel.b))  # fmt: skip
+        bias, residual = buffers[3].astype(np.float64), buffers[4].astype(np.float64)
+        wanted = np.maximum(left @ right + bias, 0) + residual.reshape(m, n)
+        magnitude = np.abs(left) @ np.abs(right) + np.abs(bias) + np.abs(residual.reshape(m, n))
+        assert_close(buffers[2].reshape(m, n), wanted, magnitude, k)
+
+
+def test_a_product_over_nothing_still_has_its_epilogue():
+    kernel = bias_relu_residual(matmul_kernel(5, 20, 0))
+    for schedule in candidates(kernel):
+        buffers = random_buffers(kernel)
+        run(kernel, schedule, buffers)
+        wanted = np.maximum(buffers[3], 0) + buffers[4].reshape(5, 20)
+        np.testing.assert_array_equal(buffers[2].reshape(5, 20), wanted)
+
+
+@pytest.mark.parametrize("schedule", [packed(), packed(lanes="rows"), packed(block_depth=64)])
+def test_a_long_epilogue_runs_row_by_row(schedule):
+    kernel = matmul_kernel(10, 21, 33)
+    twice = Apply("float32", "tanh", (Apply("float32", "tanh", (Product("float32"),)),))
+    kernel = with_epilogue(kernel, twice, [])
+    assert "epilogue, row by row" in emit_matmul(kernel, schedule, host_target())
+    buffers = random_buffers(kernel)
+    run(kernel, schedule, buffers)
+    product = operand(kernel, kernel.a, buffers) @ operand(kernel, kernel.b, buffers)
+    wanted = np.tanh(np.tanh(product.astype(np.float64)))
+    np.testing.assert_allclose(buffers[2].reshape(10, 21), wanted, atol=2e-5)
+
+
+def test_the_output_may_be_transposed_and_of_another_dtype():
+    kernel = matmul_kernel(9, 22, 30)
+    place = offset_of([Index.of(kernel.row), Index.of(kernel.column)], (1, 9))
+    positive = Apply("bool", "gt", (Product("float32"), Literal("float32", 0.0)))
+    arguments = (*kernel.arguments[:2], Argument("out", "bool", 9 * 22, written=True))
+    kernel = replace(kernel, arguments=arguments, store=Store(2, place, positive))
+    for schedule in (candidates(kernel)[0], packed(), packed(lanes="rows")):
+        buffers = random_buffers(kernel)
+        run(kernel, schedule, buffers)
+        product = operand(kernel, kernel.a, buffers) @ operand(kernel, kernel.b, buffers)
+        np.testing.assert_array_equal(buffers[2].reshape(22, 9).T, product > 0)
+
+
+def test_an_epilogue_may_use_the_batch_position():
+    kernel = matmul_kernel(5, 17, 12, batch=(2, 3))
+    scale = Load("float32", 3, Index.of(kernel.batch[0]) * 3 + Index.of(kernel.batch[1]))
+    scaled = Apply("float32", "mul", (Product("float32"), scale))
+    kernel = with_epilogue(kernel, scaled, [Argument("scale", "float32", 6)])
+    buffers = random_buffers(kernel)
+    run(kernel, packed(batch_pieces=3), buffers)
+    product = operand(kernel, kernel.a, buffers) @ operand(kernel, kernel.b, buffers)
+    wanted = product * buffers[3].reshape(2, 3, 1, 1)
+    np.testing.assert_allclose(buffers[2].reshape(wanted.shape), wanted, rtol=1e-4, atol=1e-5)
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+class GuardedMemory:
+    """Arrays between pages that may not be touched: the first read or write outside ends the
+    process with a signal."""
+
+    def __init__(self) -> None:
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.maps: list[mmap.mmap] = []
+
+    def array(self, size: int, dtype: str, at_end: bool) -> np.ndarray:
+        """`size` elements that end (or begin) at the border to a forbidden page."""
+        page, nbytes = mmap.PAGESIZE, size * np.dtype(dtype).itemsize
+        inside = -(-max(nbytes, 1) // page) * page
+        memory = mmap.mmap(-1, inside + 2 * page)
+        self.maps.append(memory)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        for forbidden in (start, start + page + inside):
+            assert self.libc.mprotect(ctypes.c_void_p(forbidden), page, 0) == 0
+        offset = page + (inside - nbytes if at_end else 0)
+        return np.frombuffer(memory, dtype, size, offset)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks to survive a crash")
+@pytest.mark.parametrize("at_end", [True, False])
+@pytest.mark.parametrize(
+    "a, b",
+    [("contiguous", "contiguous"), ("contiguous", "transposed"), ("transposed", "contiguous"),
+     ("reversed", "reversed")],
+)  # fmt: skip
+@pytest.mark.parametrize("m, n, k", [(13, 37, 29), (1, 53, 41), (53, 1, 41), (3, 3, 3)])
+def test_nothing_outside_the_operands_is_touched(m, n, k, a, b, at_end):
+    kernel = bias_relu_residual(matmul_kernel(m, n, k, a, b))
+    memory = GuardedMemory()
+    buffers = []
+    for values in random_buffers(kernel):
+        buffers.append(memory.array(values.size, values.dtype.name, at_end))
+        buffers[-1][:] = values
+    tried = (*candidates(kernel)[:3], packed(), packed(lanes="rows"))
+    child = os.fork()
+    if child == 0:
+        survived = 0
+        try:
+            for schedule in tried:
+                run(kernel, schedule, buffers)
+                survived += 1
+        finally:
+            os._exit(0 if survived == len(tried) else 1)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, f"one of {tried} left its operands (status {status})"
+
+
+# --- targets and text -----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(host_target().vector_bits < 256 or host_target().architecture != "x86_64",
+                    reason="runs AVX2 code")  # fmt: skip
+@pytest.mark.parametrize("m, n, k", [(1, 100, 60), (25, 61, 130), (70, 70, 70)])
+@pytest.mark.parametrize("b", ["contiguous", "transposed"])
+def test_avx2(m, n, k, b):
+    target = Target.for_cpu("haswell")
+    kernel = matmul_kernel(m, n, k, b=b)
+    for schedule in schedules(kernel, target, 1)[:5]:
+        check(kernel, schedule, target)
+
+
+@pytest.mark.parametrize("cpu, fused", [("neoverse-n1", "fmla"), ("apple-m1", "fmla"),
+                                        ("haswell", "vfmadd"), ("znver4", "vfmadd")])  # fmt: skip
+def test_other_targets_get_fused_multiply_adds_of_whole_vectors(cpu, fused):
+    target = Target.for_cpu(cpu)
+    kernel = matmul_kernel(96, 96, 96)
+    schedule = schedules(kernel, target, 1)[0]
+    text = assembly(emit_matmul(kernel, schedule, target), target)
+    tile = f"tile_{schedule.tile_rows}x{schedule.tile_columns}:"
+    body = text[text.index(tile) :].split("ret", 1)[0]
+    whole = {128: ".4s", 256: "%ymm", 512: "%zmm"}[target.vector_bits]
+    sums = schedule.tile_rows * schedule.tile_columns // schedule.vector_width
+    lines = [line for line in body.splitlines() if fused in line]
+    assert len(lines) == sums * schedule.unroll
+    assert all(whole in line for line in lines)
+
+
+def test_sums_stay_in_registers():
+    kernel = matmul_kernel(96, 96, 96)
+    text = emit_matmul(kernel, candidates(kernel)[0], host_target())
+    assert "alloca" not in text
+    assert "phi  <" in text
+
+
+def test_the_ir_says_what_it_does():
+    kernel = matmul_kernel(1000, 1000, 1000)
+    schedule = candidates(kernel)[0]
+    text = emit_matmul(kernel, schedule, host_target())
+    for part in (str(schedule), "for i in 1000", "pack_b", "epilogue, on registers"):
+        assert part in text
+
+
+@pytest.mark.parametrize(
+    "changes, complaint",
+    [
+        ({"family": "inner"}, "family must be"),
+        ({"tile_rows": 0}, "at least 1"),
+        ({"vector_width": 3}, "power of two"),
+        ({"tile_columns": 2}, "multiple of vector_width"),
+        ({"block_rows": 7}, "multiple of tile_rows"),
+        ({"block_columns": 12}, "multiple of tile_columns"),
+        ({"block_depth": 7}, "multiple of unroll"),
+        ({"pack_b": False}, "must be packed"),
+        ({"family": "dot", "pack_a": False, "pack_b": False, "tile_columns": 4}, "depth"),
+    ],
+)
+def test_a_schedule_that_does_not_fit_is_refused(changes, complaint):
+    kernel = matmul_kernel(20, 20, 20, b="transposed")
+    with pytest.raises(ValueError, match=complaint):
+        emit_matmul(kernel, packed(**changes), host_target())
+
+
+def test_a_schedule_reads_back_from_its_fields():
+    schedule = packed(lanes="rows", pieces=2)
+    assert CpuMatmulSchedule(**schedule.to_dict()) == schedule
+
+
+def test_the_plan_counts_units_and_workspace():
+    kernel = matmul_kernel(20, 50, 30)
+    plan = Plan(kernel, packed(pieces=2))
+    assert (plan.row_tail, plan.column_tail, plan.depth_blocks) == (2, 2, 4)
+    assert (plan.units, plan.unit_columns) == (2, 32)
+    # a panel of 3 x 8, a block of 8 x 16, and 6 x 16 sums, each in whole cache lines
+    assert plan.workspace == 128 + 512 + 384
+    assert workspace(kernel, plan.schedule) == 2 * plan.workspace

@@ -1,0 +1,117 @@
+"""Which schedules a product is offered."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minicomp.codegen.matmul_plan import Plan
+from minicomp.codegen.matmul_schedules import MOST, schedules
+from minicomp.indexing import Index, LoopVariable, offset_of, row_major_strides
+from minicomp.kernels import Argument, MatmulKernel, Product, Store, View
+from minicomp.runtime.target import Target
+
+AVX512 = Target.for_cpu("znver4")
+TARGETS = [AVX512, Target.for_cpu("haswell"), Target.for_cpu("apple-m1")]
+
+
+def product(m, n, k, a=None, b=None, batch=(), dtype="float32") -> MatmulKernel:
+    """A product; `a` and `b` are (row stride, column stride), contiguous by default."""
+    loops = [LoopVariable(f"b{i}", extent) for i, extent in enumerate(batch)]
+    row, column = LoopVariable("i", m), LoopVariable("j", n)
+    index = offset_of([Index.of(v) for v in (*loops, row, column)],
+                      row_major_strides((*batch, m, n)))  # fmt: skip
+    arguments = tuple(Argument(name, dtype, 1 << 40) for name in ("a", "b", "out"))
+    zeros = (0,) * len(batch)
+    return MatmulKernel(
+        "matmul", arguments, tuple(loops), row, column, k,
+        View(0, 0, zeros, *(a or (k, 1))), View(1, 0, zeros, *(b or (n, 1))),
+        dtype, Store(2, index, Product(dtype)),
+    )  # fmt: skip
+
+
+def first(*arguments, target=AVX512, threads=1, **options):
+    return schedules(product(*arguments, **options), target, threads)[0]
+
+
+sizes = st.integers(0, 3000)
+strides = st.tuples(st.integers(-5, 5), st.integers(-5, 5))
+
+
+@settings(max_examples=300, deadline=None)
+@given(m=sizes, n=sizes, k=sizes, a=strides | st.none(), b=strides | st.none(),
+       batch=st.lists(st.integers(1, 5), max_size=2), dtype=st.sampled_from(["float32", "float64"]),
+       target=st.sampled_from(TARGETS), threads=st.integers(1, 16))  # fmt: skip
+def test_candidates_fit_differ_and_are_few(m, n, k, a, b, batch, dtype, target, threads):
+    kernel = product(m, n, k, a, b, batch=tuple(batch), dtype=dtype)
+    chosen = schedules(kernel, target, threads)
+    assert 1 <= len(chosen) <= MOST
+    assert len({schedule.label for schedule in chosen}) == len(chosen)
+    for schedule in chosen:
+        plan = Plan(kernel, schedule)  # refuses what does not fit
+        assert (plan.units == 0) == (m * n == 0)
+
+
+def test_there_is_something_to_choose_from():
+    for shape in [(64, 64, 64), (1, 512, 784), (32, 512, 784), (1024, 1024, 1024)]:
+        assert len(schedules(product(*shape), AVX512, 1)) >= 4
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_tiles_leave_registers_for_the_operands(target):
+    registers = 16 if target.vector_bits == 256 else 32
+    for schedule in schedules(product(1000, 1000, 1000), target, 1):
+        vectors = schedule.tile_columns // schedule.vector_width
+        assert schedule.tile_rows * vectors + vectors + 1 <= registers
+        assert schedule.vector_width * 32 == target.vector_bits
+
+
+def test_small_products_are_not_packed():
+    assert not first(64, 64, 64).pack_b
+
+
+def test_large_products_are_packed():
+    schedule = first(2048, 2048, 2048)
+    assert schedule.pack_a and schedule.pack_b
+    assert schedule.block_depth * schedule.block_columns * 4 <= 1 << 20
+
+
+def test_one_row_is_streamed_and_one_column_is_the_same_transposed():
+    assert (first(1, 4096, 1024).block_depth, first(1, 4096, 1024).tile_rows) == (8, 1)
+    matrix_times_vector = first(4096, 1, 1024)
+    assert (matrix_times_vector.family, matrix_times_vector.lanes) == ("dot", "rows")
+
+
+def test_few_rows_times_a_transposed_matrix_are_dot_products():
+    assert first(16, 512, 784, b=(1, 784)).family == "dot"
+    assert first(2000, 2000, 2000, b=(1, 2000)).pack_b
+
+
+def test_narrow_outputs_use_the_rows_for_vectors_where_they_are_contiguous():
+    assert first(256, 10, 256, a=(1, 256)).lanes == "rows"
+    assert first(256, 10, 256).lanes == "columns"
+
+
+def test_operands_without_a_contiguous_axis_are_packed():
+    for schedule in schedules(product(64, 64, 64, b=(200, 3)), AVX512, 1):
+        assert schedule.pack_b
+
+
+def test_threads_get_units_where_the_work_is_worth_it():
+    def units(*arguments, threads, **options):
+        kernel = product(*arguments, **options)
+        return [Plan(kernel, s).units for s in schedules(kernel, AVX512, threads)]
+
+    assert set(units(16, 16, 16, threads=8)) == {1}
+    assert set(units(1024, 1024, 1024, threads=1)) == {1}
+    assert min(units(1024, 1024, 1024, threads=4)) >= 4
+    assert min(units(64, 64, 64, batch=(100,), threads=4)) >= 4
+    assert min(units(1, 4096, 4096, threads=4)) >= 4
+
+
+def test_threads_that_share_the_columns_pack_every_block_once():
+    schedule = first(1024, 4096, 1024, threads=2)
+    plan = Plan(product(1024, 4096, 1024), schedule)
+    assert schedule.split == "columns"
+    assert plan.unit_columns % schedule.block_columns == 0
