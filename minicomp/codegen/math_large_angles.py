@@ -61,7 +61,7 @@ class LargeAngles(Basics):
         return self.convert(n, float_format.integer), self.add(r, self.sub(a, a))
 
     def limb_position(self, a: Handle, float_format: FloatFormat) -> tuple[Handle, Handle]:
-        """(index, X) with a = X * 2**(32 * (index - 1)), X an integer of 31 more bits than a has."""
+        """(index, X) with a = X * 2**(32 * (index - 1)), X an integer of up to 31 more bits."""
         # Only the exponent field is looked at and changed: X is in range whatever a is.
         bits = self.bitcast(a, "int64")
         exponent = self.shift_right_logical(bits, 52)
