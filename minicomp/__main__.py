@@ -40,9 +40,10 @@ class Classifier(nn.Module):
         return self.third(x)
 
 
-def drops_last_term(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """A wrong product, and a fast one: of K terms it adds up K - 1."""
-    np.matmul(a[:, :-1], b[:-1], out=out)
+def half_precision(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """A wrong product: it rounds its operands to 11 bits, where float32 has 24."""
+    a, b = a.astype(np.float16), b.astype(np.float16)
+    np.matmul(a.astype(np.float32), b.astype(np.float32), out=out)
 
 
 def needs_a_licence(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
@@ -68,7 +69,7 @@ def main() -> None:
             "max_autotune": True,
             "external_matmul": [
                 minicomp.externals.numpy_matmul,
-                drops_last_term,
+                half_precision,
                 needs_a_licence,
             ],
         },
@@ -104,20 +105,25 @@ def comparison(
     return f"{batch:4d} {'images' if batch > 1 else 'image '}: {times}: {verdict}"
 
 
-def medians(functions: Sequence[Callable[[], object]], seconds: float = 1.0) -> list[float]:
-    """The median time of a call of each function, in seconds. Calls alternate, so that whatever
-    else the machine does meanwhile slows all of them alike; the first calls do not count."""
+def medians(functions: Sequence[Callable[[], object]], rounds: int = 20) -> list[float]:
+    """The median time of a call of each function, in seconds. They take turns, so that whatever
+    else the machine does slows all alike; a turn is many calls, of which the first do not count,
+    since the threads of one function stay awake for a while and would slow the next."""
     times: list[list[float]] = [[] for _ in functions]
-    for function in functions:
-        for _ in range(10):
-            function()
-    deadline = time.perf_counter() + seconds
-    while time.perf_counter() < deadline:
+    for _ in range(rounds):
         for function, samples in zip(functions, times):
-            start = time.perf_counter()
-            function()
-            samples.append(time.perf_counter() - start)
+            samples += turn(function)
     return [statistics.median(samples) for samples in times]
+
+
+def turn(function: Callable[[], object], seconds: float = 0.02) -> list[float]:
+    """The times of calls for about as long as said; the first half of them is left out."""
+    samples, deadline = [], time.perf_counter() + seconds
+    while not samples or time.perf_counter() < deadline:
+        start = time.perf_counter()
+        function()
+        samples.append(time.perf_counter() - start)
+    return samples[len(samples) // 2 :]
 
 
 # --- on the terminal ----------------------------------------------------------------------------
