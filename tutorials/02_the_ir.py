@@ -74,7 +74,8 @@ print(minicomp.interpret(by_hand, np.array([1, 2, 3], np.float32)))
 # and you can write graphs that no tracer would ever make.
 #
 # **In the source.** [`graph_text`](../minicomp/text.py) prints,
-# [`parse_graph`](../minicomp/parser.py) reads; the grammar stands at the top of [minicomp/text.py](../minicomp/text.py).
+# [`parse_graph`](../minicomp/parser.py) reads; the grammar stands at the top of
+# [minicomp/text.py](../minicomp/text.py).
 
 # %% [markdown]
 # ## What does a graph mean?
