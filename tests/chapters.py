@@ -3,7 +3,8 @@
 In: a Python file in the percent format (cells begin with `# %%`, text cells with
 `# %% [markdown]`). Out: cells; and whether the lines `# > ...` at the end of each code cell are
 what the chapter prints. In those lines `...` stands for any characters, and a line of nothing
-else for any number of lines.
+else for any number of lines. A run of lines `# ~ ...` shows what one machine printed, and stands
+for any number of lines too.
 
     # %%
     print(1 + 1)
@@ -24,7 +25,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-MARK = "# >"
+EXACT, EXAMPLE = "# >", "# ~"
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,13 @@ class Cell:
 
     @property
     def code(self) -> list[str]:
-        return [line for line in self.lines if not line.startswith(MARK)]
+        return [line for line in self.lines if not line.startswith((EXACT, EXAMPLE))]
 
     @property
     def expected(self) -> list[str]:
-        return [line[len(MARK) + 1 :] for line in self.lines if line.startswith(MARK)]
+        """Lines to compare with what is printed; examples are wildcards in them."""
+        lines = [line for line in self.lines if line.startswith((EXACT, EXAMPLE))]
+        return ["..." if line.startswith(EXAMPLE) else line[len(EXACT) + 1 :] for line in lines]
 
     @property
     def text(self) -> str:
@@ -93,7 +96,7 @@ def run_cell(path: Path, cell: Cell, namespace: dict) -> list[str]:
     if not mismatch(cell.expected, output.getvalue()):
         return list(cell.lines)
     code = "\n".join(cell.code).rstrip().splitlines()
-    printed = [f"{MARK} {line}".rstrip() for line in output.getvalue().splitlines()]
+    printed = [f"{EXACT} {line}".rstrip() for line in output.getvalue().splitlines()]
     return [*code, *printed, ""]
 
 

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 1. Tracing: from Python to a graph
 #
-# A compiler needs to see a computation before it can improve it. minicomp sees it by *tracing*:
-# it runs your function once, on stand-ins for arrays that have a shape and a dtype and no numbers,
-# and writes down every operation that is done to them.
+# A compiler needs to see a computation before it can improve it. minicomp sees it by *tracing*: it
+# runs your function once, on stand-ins for arrays that have a shape and a dtype and no numbers, and
+# writes down every operation that is done to them.
 
 # %% [markdown]
 # ## What does the compiler see of a function?
@@ -102,8 +102,8 @@ print(soft_step(np.array([-1.0, 0.0, 1.0])))
 # %% [markdown]
 # **Learned.** NumPy asks its arguments whether they want to handle a call themselves
 # (`__array_ufunc__` and `__array_function__`), and a traced tensor does. So the same function runs
-# on arrays at once and traces without a change. `1 + e` is there twice, as it is in the source:
-# the tracer records, and improving is left to passes (chapter 3).
+# on arrays at once and traces without a change. `1 + e` is there twice, as it is in the source: the
+# tracer records, and improving is left to passes (chapter 3).
 #
 # **In the source.** [`array_ufunc`](../minicomp/numpy_protocol.py) hands NumPy's functions on to
 # minicomp's.

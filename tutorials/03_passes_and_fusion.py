@@ -69,9 +69,9 @@ print(graph)
 # is run again until a whole round changes nothing.
 #
 # **In the source.** [`PASSES`](../minicomp/passes/__init__.py) and
-# [`optimize`](../minicomp/passes/__init__.py); one file each beside them. The
-# simplifications are small functions in
-# [minicomp/passes/rules_arithmetic.py](../minicomp/passes/rules_arithmetic.py) and its neighbours.
+# [`optimize`](../minicomp/passes/__init__.py); one file each beside them. The simplifications are
+# small functions in [minicomp/passes/rules_arithmetic.py](../minicomp/passes/rules_arithmetic.py)
+# and its neighbours.
 
 # %% [markdown]
 # ## Why does `x + 0` stay, while `x * 1` goes?

@@ -197,21 +197,23 @@ print(*text[start:stop].splitlines()[1:-1], sep="\n")
 # >   %".39" = getelementptr float, ptr %"exp", i64 %"row"
 
 # %% [markdown]
-# **Learned.** Some twenty instructions without a branch, so all lanes can go the same way.
-# `exp(x) = 2**n * exp(r)`, with `n` the whole number nearest to `x / log(2)` and `r` the rest:
+# **Learned.** Some twenty instructions without a branch, so all lanes can go the same way. It rests
+# on `exp(x) = 2**n * exp(r)`, with `n` the whole number nearest to `x / log(2)` and `r` what is
+# left:
 #
 # - the first four lines clamp `x` to where the result is neither 0 nor infinite;
 # - the next two find `n`: multiply by `1 / log(2)`, add a number so large that no digits after the
 #   point are left, subtract it again;
-# - the next two `fma` (multiply and add, rounded once) form `r = x - n * log(2)`, with `log(2)`
-#   in two parts so that nothing is lost;
+# - the next two `fma` (multiply and add, rounded once) form `r = x - n * log(2)`, with `log(2)` in
+#   two parts so that nothing is lost;
 # - then a polynomial in `r`, one `fma` a term (Horner's rule);
 # - the rest builds `2**n` by putting `n` into the exponent bits of a float, and multiplies.
 #
-# The error is at most 2 units in the last place, measured over all floats.
+# The error is at most 2 units in the last place, measured by the tests over the whole range.
 #
-# **In the source.** [minicomp/codegen/math_exponential.py](../minicomp/codegen/math_exponential.py),
-# written once over the protocol [`Arithmetic`](../minicomp/codegen/emitter.py), for every back end.
+# **In the source.**
+# [minicomp/codegen/math_exponential.py](../minicomp/codegen/math_exponential.py), written once over
+# the protocol [`Arithmetic`](../minicomp/codegen/emitter.py), for every back end.
 
 # %% [markdown]
 # ## What does the machine get in the end?
@@ -223,15 +225,14 @@ for cpu in ("haswell", "apple-m1"):
     lines = assembly(wide, Target.for_cpu(cpu)).splitlines()
     code = [line.split()[0] for line in lines if line.startswith("\t") and "\t." not in line]
     print(f"{cpu}:", *code[: code.index("ret" if cpu == "apple-m1" else "retq")])
-# > haswell: ... vmovups vaddps ... vmovups ...
-# > apple-m1: ... ldp ldp fadd fadd ... stp ...
+# ~ haswell: cmpq vxorps movq vmovups vaddps vcmpnleps vandps vmovups addq cmpq incq cmpq vzeroupper
+# ~ apple-m1: cmp mov mov mov mov ldp ldp fadd fadd fcmle bic fcmle bic add stp cmp add cmp
 
 # %% [markdown]
 # **Learned.** One text, two machines. On the first, the loop is `vmovups` (load eight floats),
 # `vaddps` (add eight more), a comparison and a mask for the maximum, and `vmovups` again to store;
-# the second has registers of four floats, so LLVM splits each vector in two. The rest
-# counts. minicomp decides what is computed and in which order; registers and instructions are
-# LLVM's part.
+# the second has registers of four floats, so LLVM splits each vector in two. The rest counts.
+# minicomp decides what is computed and in which order; registers and instructions are LLVM's part.
 #
 # **In the source.** [`assembly`](../minicomp/runtime/jit.py) and
 # [`compile_ir`](../minicomp/runtime/jit.py); a compiled module has `llvm_ir()` and `assembly()`,
