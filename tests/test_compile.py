@@ -1,4 +1,4 @@
-"""`minicomp.compile` as its users meet it: what is read when, compiled again when, and fails how."""
+"""`minicomp.compile` as users meet it: what is read when, what is compiled again, what fails."""
 
 import threading
 import warnings
