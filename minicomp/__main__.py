@@ -118,7 +118,8 @@ def medians(functions: Sequence[Callable[[], object]], rounds: int = 20) -> list
 
 def turn(function: Callable[[], object], seconds: float = 0.02) -> list[float]:
     """The times of calls for about as long as said; the first half of them is left out."""
-    samples, deadline = [], time.perf_counter() + seconds
+    samples: list[float] = []
+    deadline = time.perf_counter() + seconds
     while not samples or time.perf_counter() < deadline:
         start = time.perf_counter()
         function()

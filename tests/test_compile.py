@@ -292,7 +292,7 @@ def test_a_graph_wants_inputs_of_its_own_types():
         ({"mode": "fast"}, "Unrecognized mode=fast, should be one of: "),
         (
             {"mode": "default", "options": {"freeze": True}},
-            "Either mode or options can be specified, but both can't be specified at the same time.",
+            "Either mode or options can be specified, but both can't be specified",
         ),
         ({"options": {"frieze": True}}, "Unexpected optimization option frieze, known options are"),
         ({"options": {"freeze": "yes"}}, "Unexpected type of attr freeze, got str should be bool"),

@@ -154,7 +154,7 @@ def _python_symbols() -> dict[str, int]:
 
 def _numpy_function(position: int) -> int:
     """An entry of NumPy's C API, which is a table of pointers in a capsule."""
-    from numpy._core import _multiarray_umath
+    from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
     get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
     get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
