@@ -2,28 +2,28 @@
 
 Reading order, along the pipeline:
 
-1. What users write: `nn` and `functional`; `compiler` is the pipeline, a line a stage.
-2. Tracing: `tensor`, `numpy_protocol`, `record`, `tracer`.
-3. The tensor IR: `ir`, `ops` (with `type_rules` and `meaning`), `interpreter`, `text`, `verifier`.
-4. Passes: `passes`, the last of them `passes.materialize` and `passes.fuse`.
-5. Kernels: `indexing`, `lowering`, `kernels`, `loop_order`, `program`, `memory`.
-6. Code generation: `codegen.emitter`, `codegen.scalar`, `codegen.math`; `codegen.llvm_loops` for
-   pointwise and reduction kernels, `codegen.llvm_matmul` for matrix products.
-7. Selection: `assemble`, then `selection.choose`; `options` and `config`; `explain`.
-8. Running: `specialization`, `runtime.cpu`, `runtime.jit`, `runtime.threads`.
+1. What users write: `nn` and `functional`. `compiler` is the pipeline, a line a stage.
+2. `tracing`: a function run once on symbolic tensors gives a graph.
+3. `ir`: the graph, the op table, its meaning in NumPy, its text, its verifier.
+4. `passes`: graph to graph; the last, `passes.fuse`, cuts the graph into clusters.
+5. `kernels`: from clusters to loops over scalar expressions, and to a program on buffers.
+6. `codegen`: LLVM IR. `codegen.scalar` and `codegen.math` for what happens to one element,
+   `codegen.llvm_loops` for pointwise and reduction kernels, `codegen.llvm_matmul` for products.
+7. `selection`: which candidate does each product (`assemble` puts the question), and `explain`.
+8. `runtime`: compiling, threads, native entry points, and the calls themselves.
 """
 
 from minicomp import config, cuda, errors, externals, functional, nn, selection
 from minicomp.compiler import CompiledModule, compile
 from minicomp.config import list_mode_options, list_options
 from minicomp.functional import *  # noqa: F403
-from minicomp.interpreter import interpret
 from minicomp.ir import Graph, TensorType
+from minicomp.ir.interpreter import interpret
+from minicomp.ir.text import parse
 from minicomp.nn.initialisation import manual_seed
 from minicomp.selection.externals import external
-from minicomp.tensor import Tensor
-from minicomp.text import parse
-from minicomp.tracer import trace
+from minicomp.tracing.tensor import Tensor
+from minicomp.tracing.tracer import trace
 
 __version__ = "0.1.0"
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule
 from minicomp.codegen.matmul_schedules import schedules
-from minicomp.indexing import row_major_strides
 from minicomp.kernels import LoopKernel, MatmulKernel, View
-from minicomp.program import Buffer, Call, Program
+from minicomp.kernels.indexing import row_major_strides
+from minicomp.kernels.program import Buffer, Call, Program
 from minicomp.runtime.cpu import ArrayView, CpuExecutable, ExternalStep, KernelStep, RunStep
 from minicomp.runtime.cpu_kernels import CompiledKernel, bare_product, loop_kernel, matmul_kernel
 from minicomp.runtime.stepwise import StepwiseRun, epilogue_of

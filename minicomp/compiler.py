@@ -15,15 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from minicomp import epoch
 from minicomp.assemble import Assembler
 from minicomp.config import resolve_options
 from minicomp.debug import show, wanted
 from minicomp.disk_cache import DiskCache
 from minicomp.errors import InputError, OptionError, UnsupportedError
 from minicomp.explain import Explanation
-from minicomp.interpreter import checked_inputs
 from minicomp.ir import Graph
+from minicomp.ir.interpreter import checked_inputs
+from minicomp.ir.verifier import verify
+from minicomp.kernels.program import build_program
 from minicomp.nn.module import state_key
 from minicomp.options import Options
 from minicomp.passes import optimize
@@ -31,15 +32,8 @@ from minicomp.passes.freeze import freeze
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
 from minicomp.passes.split_reductions import split_reductions
-from minicomp.program import build_program
-from minicomp.record import is_tracing
-from minicomp.runtime.threads import default_num_threads
-from minicomp.selection.candidates import Choice
-from minicomp.selection.choose import Selector
-from minicomp.selection.device import HostDevice
-from minicomp.selection.externals import External, register
-from minicomp.selection.replay import save_choices
-from minicomp.specialization import (
+from minicomp.runtime import epoch
+from minicomp.runtime.specialization import (
     Layout,
     Specialization,
     StaleError,
@@ -47,8 +41,14 @@ from minicomp.specialization import (
     held_array,
     prepared,
 )
-from minicomp.tracer import Signature, flatten_arguments, modules_of, trace_call
-from minicomp.verifier import verify
+from minicomp.runtime.threads import default_num_threads
+from minicomp.selection.candidates import Choice
+from minicomp.selection.choose import Selector
+from minicomp.selection.device import HostDevice
+from minicomp.selection.externals import External, register
+from minicomp.selection.replay import save_choices
+from minicomp.tracing.record import is_tracing
+from minicomp.tracing.tracer import Signature, flatten_arguments, modules_of, trace_call
 
 #: How many native entry points are tried before a call goes the way through Python. Each tells
 #: within a few nanoseconds whether it is the one.

@@ -25,8 +25,8 @@ from math import prod
 
 import numpy as np
 
-from minicomp.interpreter import evaluate
-from minicomp.ops import OPS, kind
+from minicomp.ir.interpreter import evaluate
+from minicomp.ir.ops import OPS, kind
 
 #: ulps by which one implementation of an elementary function may differ from another
 ULPS = 8

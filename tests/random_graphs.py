@@ -24,7 +24,7 @@ from hypothesis import note
 from hypothesis import strategies as st
 
 from minicomp.ir import FLOATS, INTEGERS, Graph, TensorType, Value, numpy_dtype
-from minicomp.ops import OPS, make
+from minicomp.ir.ops import OPS, make
 
 __all__ = ["arrays_for", "assert_close", "assert_computes", "bounded_outputs", "graphs"]
 

@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from random_graphs import DTYPES, arrays_for, graphs
 
-from minicomp.interpreter import interpret_flat
 from minicomp.ir import numpy_dtype
-from minicomp.ops import OPS
-from minicomp.text import parse
-from minicomp.verifier import verify
+from minicomp.ir.interpreter import interpret_flat
+from minicomp.ir.ops import OPS
+from minicomp.ir.text import parse
+from minicomp.ir.verifier import verify
 
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 

@@ -41,8 +41,8 @@ print(graph)
 # own, and the number 2, which has become a tensor (`full`) of the right shape. (The compiler never
 # stores such a tensor: it knows that all its elements are 2.)
 #
-# **In the source.** [`trace`](../minicomp/tracer.py) runs the function,
-# [`Graph`](../minicomp/ir.py) is the result; [`broadcast`](../minicomp/functional/operands.py) and
+# **In the source.** [`trace`](../minicomp/tracing/tracer.py) runs the function,
+# [`Graph`](../minicomp/ir/graph.py) is the result; [`broadcast`](../minicomp/functional/operands.py) and
 # [`promote`](../minicomp/functional/operands.py) do what NumPy does silently.
 
 # %% [markdown]
@@ -66,8 +66,8 @@ graph = minicomp.trace(curious, x)
 # The `print` ran once, during the trace; the graph has no `print` in it. Whatever is not an
 # operation on tensors happens at tracing time and never again.
 #
-# **In the source.** [`TensorOperators`](../minicomp/tensor.py) has Python's operators and NumPy's
-# methods; each ends in [`apply`](../minicomp/record.py), which appends one value to the graph.
+# **In the source.** [`TensorOperators`](../minicomp/tracing/tensor.py) has Python's operators and NumPy's
+# methods; each ends in [`apply`](../minicomp/tracing/record.py), which appends one value to the graph.
 
 # %% [markdown]
 # ## Do NumPy's own functions trace?
@@ -105,7 +105,7 @@ print(soft_step(np.array([-1.0, 0.0, 1.0])))
 # on arrays at once and traces without a change. `1 + e` is there twice, as it is in the source: the
 # tracer records, and improving is left to passes (chapter 3).
 #
-# **In the source.** [`array_ufunc`](../minicomp/numpy_protocol.py) hands NumPy's functions on to
+# **In the source.** [`array_ufunc`](../minicomp/tracing/numpy_protocol.py) hands NumPy's functions on to
 # minicomp's.
 
 # %% [markdown]
@@ -144,7 +144,7 @@ print(minicomp.interpret(graph, x)[0])
 # graphs, each simpler than one that could do everything.
 #
 # **In the source.** [`Module`](../minicomp/nn/module.py) names its parameters;
-# [`Signature`](../minicomp/tracer.py) is what a trace depends on: types of arrays, and everything
+# [`Signature`](../minicomp/tracing/tracer.py) is what a trace depends on: types of arrays, and everything
 # else by value.
 
 # %% [markdown]
@@ -180,7 +180,7 @@ print(len(minicomp.trace(loud_where_positive, x)), "values")
 # since those are known, and a Python loop simply leaves its operations in the graph once per round.
 #
 # **In the source.** [`ControlFlowError`](../minicomp/errors.py) and its siblings; the operators
-# that refuse, such as `__bool__`, are in [`Tensor`](../minicomp/tensor.py);
-# [`user_location`](../minicomp/record.py) finds your line.
+# that refuse, such as `__bool__`, are in [`Tensor`](../minicomp/tracing/tensor.py);
+# [`user_location`](../minicomp/tracing/record.py) finds your line.
 #
 # Next: [what the graph means](02_the_ir.py).

@@ -41,8 +41,8 @@ print("the attributes of", graph.values[4], "are", graph.values[4].attributes)
 # depths of the compiler talk about your file. A value is never changed: whoever wants another graph
 # builds one.
 #
-# **In the source.** [`Value`](../minicomp/ir.py) and [`Graph`](../minicomp/ir.py), both frozen
-# dataclasses; the ops are the rows of [`OPS`](../minicomp/ops.py).
+# **In the source.** [`Value`](../minicomp/ir/graph.py) and [`Graph`](../minicomp/ir/graph.py), both frozen
+# dataclasses; the ops are the rows of [`OPS`](../minicomp/ir/ops.py).
 
 # %% [markdown]
 # ## Is the printed text the whole graph?
@@ -73,15 +73,15 @@ print(minicomp.interpret(by_hand, np.array([1, 2, 3], np.float32)))
 # A test of a pass is two pieces of text; a graph that went wrong can be pasted into a bug report;
 # and you can write graphs that no tracer would ever make.
 #
-# **In the source.** [`graph_text`](../minicomp/text.py) prints,
-# [`parse_graph`](../minicomp/parser.py) reads; the grammar stands at the top of
-# [minicomp/text.py](../minicomp/text.py).
+# **In the source.** [`graph_text`](../minicomp/ir/text.py) prints,
+# [`parse_graph`](../minicomp/ir/parser.py) reads; the grammar stands at the top of
+# [minicomp/ir/text.py](../minicomp/ir/text.py).
 
 # %% [markdown]
 # ## What does a graph mean?
 
 # %%
-from minicomp.ops import OPS
+from minicomp.ir.ops import OPS
 
 a = np.array([[3, 4, 0]], np.float32)
 b = np.zeros((1, 3), np.float32)
@@ -102,14 +102,14 @@ print(results[graph.outputs[0]], "=", minicomp.interpret(graph, a, b))
 # and a graph means what comes out when they are called in order. The interpreter is slow and so
 # simple that it is believed; every pass and every kernel of minicomp is tested against it.
 #
-# **In the source.** [`interpret`](../minicomp/interpreter.py) is that loop with its checks; what
-# NumPy does not have, such as `erf`, is in [minicomp/meaning.py](../minicomp/meaning.py).
+# **In the source.** [`interpret`](../minicomp/ir/interpreter.py) is that loop with its checks; what
+# NumPy does not have, such as `erf`, is in [minicomp/ir/meaning.py](../minicomp/ir/meaning.py).
 
 # %% [markdown]
 # ## Who works out the types?
 
 # %%
-from minicomp.ops import make
+from minicomp.ir.ops import make
 
 left = make("input", (), {"name": "left", "type": minicomp.TensorType((4, 8), "float32")})
 right = make("input", (), {"name": "right", "type": minicomp.TensorType((8, 2), "float32")})
@@ -131,7 +131,7 @@ for operands in [(right, left), (left, make("cast", (right,), {"dtype": "float64
 # that no other place needs to know shapes. Unlike NumPy the rules are strict: one dtype, one shape;
 # what NumPy would convert silently stands in the graph as `cast` and `broadcast`.
 #
-# **In the source.** [`make`](../minicomp/ops.py) and [`matmul`](../minicomp/type_rules.py), the
+# **In the source.** [`make`](../minicomp/ir/ops.py) and [`matmul`](../minicomp/ir/type_rules.py), the
 # type rule.
 
 # %% [markdown]
@@ -141,7 +141,7 @@ for operands in [(right, left), (left, make("cast", (right,), {"dtype": "float64
 from dataclasses import replace
 
 from minicomp.ir import Graph, Value
-from minicomp.verifier import verify
+from minicomp.ir.verifier import verify
 
 exp = make("exp", (left,))
 wrong_type = replace(exp, type=minicomp.TensorType((4, 9), "float32"))
@@ -163,6 +163,6 @@ for values in [(left, wrong_type), (left, exp, stray), (exp, left)]:
 # definition each, types as the table infers them. It runs after every pass and names the pass, so
 # that a mistake is caught where it is made and not three stages on, as a wrong number.
 #
-# **In the source.** [`verify`](../minicomp/verifier.py), with the list of rules above it.
+# **In the source.** [`verify`](../minicomp/ir/verifier.py), with the list of rules above it.
 #
 # Next: [better graphs, and kernels](03_passes_and_fusion.py).

@@ -13,8 +13,8 @@ import numpy as np
 
 import minicomp
 from minicomp import nn
+from minicomp.ir.verifier import verify
 from minicomp.passes import PASSES
-from minicomp.verifier import verify
 
 
 def wasteful(x):
@@ -104,9 +104,9 @@ print("-0.0 + 0 =", np.float32(-0.0) + np.float32(0))
 # ## How many kernels is a softmax?
 
 # %%
+from minicomp.kernels.program import build_program
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
-from minicomp.program import build_program
 
 
 def softmax(x):
@@ -137,8 +137,8 @@ for kernel in kernels_of(softmax, np.zeros((64, 1000), np.float32)):
 # over rows. Row by row the data comes from the cache; NumPy would go through memory five times.
 #
 # **In the source.** [`fuse`](../minicomp/passes/fuse.py) joins values as long as one kernel can
-# compute them; [`lower`](../minicomp/lowering.py) says whether it can, by asking for one element of
-# the result; [`LoopKernel`](../minicomp/kernels.py) is what comes out.
+# compute them; [`lower`](../minicomp/kernels/lowering.py) says whether it can, by asking for one element of
+# the result; [`LoopKernel`](../minicomp/kernels/kernel.py) is what comes out.
 
 # %% [markdown]
 # ## And layer norm? And a transpose?
@@ -168,8 +168,8 @@ print(kernel)
 # arithmetic on indices: no element was moved, the loop just reads `x` in another order. In the
 # compiled program such a *movement* op costs nothing by itself.
 #
-# **In the source.** [`movement_index`](../minicomp/lowering.py) is the whole of it: at which index
-# of its operand does a movement op find its own element? [`Index`](../minicomp/indexing.py) does
+# **In the source.** [`movement_index`](../minicomp/kernels/lowering.py) is the whole of it: at which index
+# of its operand does a movement op find its own element? [`Index`](../minicomp/kernels/indexing.py) does
 # the arithmetic.
 
 # %% [markdown]
@@ -201,8 +201,8 @@ print(kernel)
 # says nothing about tiles or threads: those are its *schedule*, and the same kernel under different
 # schedules is what chapter 5 chooses from.
 #
-# **In the source.** [`MatmulKernel`](../minicomp/kernels.py), and its
-# [`View`](../minicomp/kernels.py) of an operand.
+# **In the source.** [`MatmulKernel`](../minicomp/kernels/kernel.py), and its
+# [`View`](../minicomp/kernels/kernel.py) of an operand.
 
 # %% [markdown]
 # ## What can not be fused?
@@ -223,7 +223,7 @@ for function in [
 # thread to do until the sum is there, but also no second trip. Folding along two axes takes two
 # loop nests. A product reads each operand many times, so what it reads is computed once, before.
 #
-# **In the source.** [`NotFusable`](../minicomp/lowering.py) carries the reason; look for where it
+# **In the source.** [`NotFusable`](../minicomp/kernels/lowering.py) carries the reason; look for where it
 # is raised.
 #
 # Next: [one kernel, down to the instructions](04_a_kernel_in_llvm_ir.py).

@@ -14,10 +14,10 @@ import numpy as np
 import minicomp
 from minicomp.codegen.llvm_loops import emit_loop_kernel
 from minicomp.kernels import LoopSchedule
+from minicomp.kernels.program import build_program
 from minicomp.passes import optimize
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
-from minicomp.program import build_program
 from minicomp.runtime.target import Target
 
 
@@ -103,7 +103,7 @@ print(wide[wide.index("o0.body:") : wide.index("o0.done:")])
 # wide as the registers of a CPU with AVX2; the counter goes up by 8. Nothing else has changed: the
 # code that emits `fadd` does not know how many lanes there are. (`splat` is a number in all lanes.)
 #
-# **In the source.** [`LoopSchedule`](../minicomp/kernels.py);
+# **In the source.** [`LoopSchedule`](../minicomp/kernels/kernel.py);
 # [`schedule_loops`](../minicomp/codegen/loop_schedule.py) picks one for the machine, and
 # [`spans`](../minicomp/codegen/llvm_loops.py) cuts a loop that is no multiple of 8 into pieces.
 

@@ -29,7 +29,7 @@ from minicomp.codegen.llvm_types import (
     widen,
 )
 from minicomp.codegen.math import ElementaryFunctions
-from minicomp.indexing import LoopVariable
+from minicomp.kernels.indexing import LoopVariable
 
 FLOATING = ("float32", "float64")
 

@@ -18,8 +18,8 @@ from minicomp.codegen.llvm_types import REGISTER, pointer
 from minicomp.codegen.llvm_vectors import lane_range
 from minicomp.codegen.matmul_plan import CACHE_LINE, Plan
 from minicomp.codegen.scalar import ScalarVisitor
-from minicomp.indexing import LoopVariable
 from minicomp.kernels import Apply, Scalar
+from minicomp.kernels.indexing import LoopVariable
 
 #: Operations, over all vectors of a tile, that may be emitted in line. More would take longer to
 #: compile than the trip through the L1 cache takes to run.

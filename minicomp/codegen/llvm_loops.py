@@ -30,8 +30,8 @@ from minicomp.codegen.llvm_function import KernelFunction, counted_loop, kernel_
 from minicomp.codegen.llvm_reduce import Accumulators
 from minicomp.codegen.llvm_types import MEMORY, i64, literal
 from minicomp.codegen.scalar import ScalarVisitor
-from minicomp.indexing import Index, LoopVariable, row_major_strides
 from minicomp.kernels import LoopKernel, LoopSchedule, Sweep
+from minicomp.kernels.indexing import Index, LoopVariable, row_major_strides
 
 #: Handles of finished reductions, by number (see `ScalarVisitor`).
 Bound = dict[int | str, ir.Value]

@@ -34,8 +34,8 @@ from minicomp.codegen.llvm_microkernel import Tile, emit_tile
 from minicomp.codegen.llvm_packing import emit_packer
 from minicomp.codegen.llvm_types import MEMORY, i8
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule, Operand, Plan
-from minicomp.indexing import row_major_strides
 from minicomp.kernels import MatmulKernel, View
+from minicomp.kernels.indexing import row_major_strides
 
 
 def emit_matmul(kernel: MatmulKernel, schedule: CpuMatmulSchedule, target: Any) -> str:

@@ -24,8 +24,8 @@ from minicomp.codegen.llvm_types import (
     void,
     widen,
 )
-from minicomp.indexing import Atom, Element, Index, LoopVariable, Quotient, Remainder
 from minicomp.ir import ITEMSIZE
+from minicomp.kernels.indexing import Atom, Element, Index, LoopVariable, Quotient, Remainder
 
 
 class Memory:

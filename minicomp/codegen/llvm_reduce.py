@@ -16,8 +16,8 @@ from llvmlite import ir
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_function import KernelFunction
 from minicomp.codegen.llvm_types import REGISTER, i32, lanes_of, literal, poison, widen
-from minicomp.indexing import Index
 from minicomp.kernels import Reduction
+from minicomp.kernels.indexing import Index
 
 #: op -> the emitter's method that combines two partial results
 COMBINE = {

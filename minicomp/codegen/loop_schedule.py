@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from minicomp.indexing import Index, index_variables, row_major_strides
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import (
     Apply,
@@ -27,6 +26,7 @@ from minicomp.kernels import (
     Store,
     Sweep,
 )
+from minicomp.kernels.indexing import Index, index_variables, row_major_strides
 
 #: Rough cost of an op on one vector, in simple vector instructions. Only proportions matter: they
 #: decide what is kept rather than computed again, and from what size on threads pay.

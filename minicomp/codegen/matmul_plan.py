@@ -28,9 +28,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from minicomp.indexing import LoopVariable
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import MatmulKernel, MatmulSchedule, View
+from minicomp.kernels.indexing import LoopVariable
 
 #: workspace parts start on a cache line, so that no vector straddles two
 CACHE_LINE = 64

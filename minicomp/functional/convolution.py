@@ -32,7 +32,7 @@ from minicomp.functional.reductions import amax
 from minicomp.functional.reductions import sum as sum_
 from minicomp.functional.shapes import padded, permuted, reshaped
 from minicomp.ir import FLOATS
-from minicomp.record import apply
+from minicomp.tracing.record import apply
 
 Pair = tuple[int, int]
 

@@ -33,7 +33,7 @@ from minicomp.functional.operands import (
 )
 from minicomp.functional.pointwise import add, multiply, where
 from minicomp.ir import INTEGERS, dtype_name
-from minicomp.record import Symbolic, apply, current, device_attribute
+from minicomp.tracing.record import Symbolic, apply, current, device_attribute
 
 
 @tensor_function

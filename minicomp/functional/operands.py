@@ -22,7 +22,7 @@ import numpy as np
 
 from minicomp.errors import AttributeValueError, DTypeError, MinicompError, ShapeError, TraceError
 from minicomp.ir import FLOATS, INTEGERS, TensorType, dtype_name
-from minicomp.record import (
+from minicomp.tracing.record import (
     Cell,
     Symbolic,
     apply,

@@ -36,7 +36,7 @@ from minicomp.functional.operands import (
 )
 from minicomp.ir import FLOATS
 from minicomp.ir import dtype_name as ir_dtype
-from minicomp.record import apply
+from minicomp.tracing.record import apply
 
 #: what arithmetic means for bool operands, as in NumPy
 _ON_BOOL = {

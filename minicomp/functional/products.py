@@ -28,7 +28,7 @@ from minicomp.functional.operands import (
 from minicomp.functional.pointwise import add, multiply, where
 from minicomp.functional.reductions import sum as sum_
 from minicomp.functional.shapes import matrix_transpose, permuted, repeat, reshaped
-from minicomp.record import apply
+from minicomp.tracing.record import apply
 
 
 @tensor_function

@@ -30,7 +30,7 @@ from minicomp.functional.operands import (
 )
 from minicomp.functional.pointwise import divide, multiply, sqrt, subtract, truth
 from minicomp.ir import dtype_name
-from minicomp.record import apply
+from minicomp.tracing.record import apply
 
 
 def _fold(op: str, x: Any, axis: Any, keepdims: bool) -> Any:

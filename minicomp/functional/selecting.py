@@ -27,7 +27,7 @@ from minicomp.functional.operands import (
 )
 from minicomp.functional.shapes import permuted, ravel, reshaped, sliced
 from minicomp.ir import INTEGERS
-from minicomp.record import Cell, Symbolic, apply, type_of
+from minicomp.tracing.record import Cell, Symbolic, apply, type_of
 
 
 @tensor_function

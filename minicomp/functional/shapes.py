@@ -29,7 +29,7 @@ from minicomp.functional.operands import (
     tensor,
     tensor_function,
 )
-from minicomp.record import apply
+from minicomp.tracing.record import apply
 
 
 def reshaped(x: Any, shape: tuple[int, ...]) -> Any:

@@ -24,7 +24,7 @@ from minicomp.functional.products import attention_weights
 from minicomp.nn import initialisation
 from minicomp.nn.layers import Linear, dropout
 from minicomp.nn.module import Module
-from minicomp.record import user_location
+from minicomp.tracing.record import user_location
 
 
 class MultiheadAttention(Module):

@@ -21,7 +21,7 @@ from minicomp.errors import AttributeValueError, UnsupportedError
 from minicomp.functional.operands import shape_of
 from minicomp.nn import initialisation
 from minicomp.nn.module import Module
-from minicomp.record import is_tracing, user_location
+from minicomp.tracing.record import is_tracing, user_location
 
 
 class Identity(Module):

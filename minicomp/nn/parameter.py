@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from minicomp import epoch
 from minicomp import functional as F
 from minicomp.errors import DeviceError, DTypeError, TraceError
-from minicomp.record import Cell, Symbolic, array_type, is_tracing, user_location
-from minicomp.tensor import ARRAY, BRANCH, NUMBER, SIZE, TensorOperators, refuse_numbers
+from minicomp.runtime import epoch
+from minicomp.tracing.record import Cell, Symbolic, array_type, is_tracing, user_location
+from minicomp.tracing.tensor import ARRAY, BRANCH, NUMBER, SIZE, TensorOperators, refuse_numbers
 
 _counter = itertools.count(1)
 _latest = 0

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from minicomp.ir import Graph
+from minicomp.ir.verifier import verify
 from minicomp.passes.canonicalize_matmul import canonicalize_matmul
 from minicomp.passes.common_subexpressions import common_subexpressions
 from minicomp.passes.dead_code import dead_code
@@ -25,7 +26,6 @@ from minicomp.passes.fill_empty import fill_empty
 from minicomp.passes.fold_constants import fold_constants
 from minicomp.passes.freeze import freeze
 from minicomp.passes.simplify import simplify
-from minicomp.verifier import verify
 
 __all__ = ["PASSES", "freeze", "optimize", "unchanged"]
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from minicomp.ir import Value, numpy_dtype
-from minicomp.ops import make
+from minicomp.ir.ops import make
 
 
 def build(source: Value, op: str, *operands: Value, **attributes: Any) -> Value:

@@ -21,8 +21,8 @@ rows of many matrices times one: then it is done to the result.
 
 from __future__ import annotations
 
-from minicomp.indexing import Index, LoopVariable, offset_of, ravel, unravel
 from minicomp.ir import Graph, Value, rewrite
+from minicomp.kernels.indexing import Index, LoopVariable, offset_of, ravel, unravel
 from minicomp.passes.build import broadcasted, build, reshaped
 
 

@@ -19,7 +19,7 @@ import hashlib
 from collections.abc import Hashable
 
 from minicomp.ir import Graph, Value, rewrite
-from minicomp.text import array_bytes, attribute_text
+from minicomp.ir.text import array_bytes, attribute_text
 
 
 def common_subexpressions(graph: Graph) -> Graph:

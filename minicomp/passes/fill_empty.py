@@ -11,7 +11,7 @@ runs 0 times.
 from __future__ import annotations
 
 from minicomp.ir import Graph, Value, rewrite
-from minicomp.ops import kind
+from minicomp.ir.ops import kind
 from minicomp.passes.build import full_like
 
 #: What folding nothing gives, where NumPy gives anything: max and argmax of nothing are errors.

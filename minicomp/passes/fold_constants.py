@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from minicomp.errors import IndexOutOfRangeError
-from minicomp.interpreter import evaluate
 from minicomp.ir import Graph, Value, numpy_dtype, rewrite
-from minicomp.ops import kind
+from minicomp.ir.interpreter import evaluate
+from minicomp.ir.ops import kind
+from minicomp.ir.text import array_bytes
 from minicomp.passes.build import build, full_like
-from minicomp.text import array_bytes
 
 #: results up to this many elements are worth storing, however small their operands are
 STORED_ELEMENTS = 65536

@@ -18,8 +18,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from minicomp.ir import Graph, Value
-from minicomp.lowering import Cluster, NotFusable, contiguous, fold_space, lower
-from minicomp.ops import kind
+from minicomp.ir.ops import kind
+from minicomp.kernels.lowering import Cluster, NotFusable, contiguous, fold_space, lower
 
 #: Kinds that are computed by kernels; leaves and movement are inlined, assembly is memory.
 COMPUTED = ("pointwise", "gather", "reduction", "scan", "matmul")

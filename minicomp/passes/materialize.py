@@ -15,10 +15,10 @@ transposed or sliced weight is read in place.
 
 from __future__ import annotations
 
-from minicomp.indexing import Index, LoopVariable
 from minicomp.ir import Graph, Value
-from minicomp.lowering import movement_index
-from minicomp.ops import kind, make
+from minicomp.ir.ops import kind, make
+from minicomp.kernels.indexing import Index, LoopVariable
+from minicomp.kernels.lowering import movement_index
 
 #: Kinds whose values are memory: arrays from outside, and what is assembled from parts.
 BUFFER_OPS = ("input", "parameter", "constant", "pad", "concatenate")

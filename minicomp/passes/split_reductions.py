@@ -17,7 +17,7 @@ from __future__ import annotations
 from math import isqrt, prod
 
 from minicomp.ir import Graph, Value, rewrite
-from minicomp.ops import make
+from minicomp.ir.ops import make
 
 #: Associative reductions; argmax and argmin would have to carry positions along.
 SPLITTABLE = ("sum", "prod", "max", "min", "any", "all")

@@ -22,8 +22,8 @@ from minicomp.codegen.llvm_program import Step, emit_program
 from minicomp.errors import IndexOutOfRangeError
 from minicomp.ir import numpy_dtype
 from minicomp.kernels import View
-from minicomp.memory import Lifetime, plan_memory
-from minicomp.program import Buffer, Program
+from minicomp.kernels.memory import Lifetime, plan_memory
+from minicomp.kernels.program import Buffer, Program
 from minicomp.runtime.cpu_kernels import CompiledKernel
 from minicomp.runtime.jit import compile_ir
 from minicomp.runtime.threads import parallel_for_address

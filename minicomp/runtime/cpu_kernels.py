@@ -16,7 +16,6 @@ from minicomp.codegen.llvm_matmul import emit_matmul, workspace
 from minicomp.codegen.llvm_matmul import units as matmul_units
 from minicomp.codegen.loop_schedule import schedule_loops
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule
-from minicomp.indexing import Index, ravel
 from minicomp.kernels import (
     Apply,
     Argument,
@@ -28,7 +27,8 @@ from minicomp.kernels import (
     Schedule,
     Store,
 )
-from minicomp.loop_order import collapse
+from minicomp.kernels.collapse import collapse
+from minicomp.kernels.indexing import Index, ravel
 from minicomp.runtime.jit import Library, compile_ir
 from minicomp.runtime.target import Target
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from minicomp import epoch
 from minicomp.codegen.llvm_entry import ARENA, EPOCH, ArrayKind, EntryPlan, emit_entry
 from minicomp.ir import ITEMSIZE, numpy_dtype
-from minicomp.program import Buffer
+from minicomp.kernels.program import Buffer
+from minicomp.runtime import epoch
 from minicomp.runtime.cpu import CpuExecutable, NativeSegment, address_of
 from minicomp.runtime.jit import compile_ir
 

@@ -13,11 +13,11 @@ from functools import partial
 
 import numpy as np
 
-from minicomp.interpreter import evaluate
 from minicomp.ir import Value, numpy_dtype
-from minicomp.lowering import Cluster
-from minicomp.ops import kind
-from minicomp.program import Buffer, Program
+from minicomp.ir.interpreter import evaluate
+from minicomp.ir.ops import kind
+from minicomp.kernels.lowering import Cluster
+from minicomp.kernels.program import Buffer, Program
 from minicomp.runtime.cpu import (
     ArrayView,
     ExternalStep,

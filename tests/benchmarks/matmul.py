@@ -105,8 +105,8 @@ def operand(generator, shape, transposed, dtype):
 
 def product_kernel(a, b, out):
     """out = a @ b as a MatmulKernel, with the arrays' own strides."""
-    from minicomp.indexing import Index, LoopVariable, offset_of
     from minicomp.kernels import Argument, MatmulKernel, Product, Store, View
+    from minicomp.kernels.indexing import Index, LoopVariable, offset_of
 
     loops = [LoopVariable(f"i{axis}", extent) for axis, extent in enumerate(out.shape)]
     strides = [[step // array.itemsize for step in array.strides] for array in (a, b, out)]

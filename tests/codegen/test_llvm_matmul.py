@@ -17,7 +17,6 @@ from numpy.lib.stride_tricks import as_strided
 from minicomp.codegen.llvm_matmul import emit_matmul, units, workspace
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule, Plan
 from minicomp.codegen.matmul_schedules import schedules
-from minicomp.indexing import Index, LoopVariable, offset_of, row_major_strides
 from minicomp.kernels import (
     Apply,
     Argument,
@@ -29,6 +28,7 @@ from minicomp.kernels import (
     Store,
     View,
 )
+from minicomp.kernels.indexing import Index, LoopVariable, offset_of, row_major_strides
 from minicomp.runtime.jit import assembly, compile_ir
 from minicomp.runtime.target import Target, host_target
 

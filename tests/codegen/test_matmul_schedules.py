@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from minicomp.codegen.matmul_plan import Plan
 from minicomp.codegen.matmul_schedules import MOST, schedules
-from minicomp.indexing import Index, LoopVariable, offset_of, row_major_strides
 from minicomp.kernels import Argument, MatmulKernel, Product, Store, View
+from minicomp.kernels.indexing import Index, LoopVariable, offset_of, row_major_strides
 from minicomp.runtime.target import Target
 
 AVX512 = Target.for_cpu("znver4")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import minicomp
-from minicomp.text import parse
-from minicomp.verifier import verify
+from minicomp.ir.text import parse
+from minicomp.ir.verifier import verify
 
 
 def _same(a, b):

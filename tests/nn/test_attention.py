@@ -6,7 +6,7 @@ import pytest
 import minicomp as mc
 from minicomp import nn
 from minicomp.errors import AttributeValueError, ShapeError, UnsupportedError
-from minicomp.verifier import verify
+from minicomp.ir.verifier import verify
 
 RNG = np.random.default_rng(0)
 Q, K, V = (RNG.normal(size=(2, n, 8)) for n in (4, 5, 5))

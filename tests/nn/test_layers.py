@@ -8,7 +8,7 @@ import pytest
 import minicomp as mc
 from minicomp import nn
 from minicomp.errors import AttributeValueError, UnsupportedError
-from minicomp.verifier import verify
+from minicomp.ir.verifier import verify
 
 X = np.random.default_rng(0).normal(size=(2, 5, 6)).astype(np.float32)
 ERF = np.vectorize(math.erf)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from minicomp.interpreter import interpret_flat
+from minicomp.ir.interpreter import interpret_flat
+from minicomp.ir.text import parse
+from minicomp.ir.verifier import verify
 from minicomp.passes import optimize
 from minicomp.passes.canonicalize_matmul import canonicalize_matmul
-from minicomp.text import parse
-from minicomp.verifier import verify
 
 
 def is_canonical(value):

@@ -2,9 +2,9 @@
 
 import pytest
 
+from minicomp.ir.text import parse
+from minicomp.ir.verifier import verify
 from minicomp.passes.common_subexpressions import common_subexpressions
-from minicomp.text import parse
-from minicomp.verifier import verify
 
 
 def test_equal_expressions_become_one_and_so_do_those_made_of_them():

@@ -1,7 +1,7 @@
 """Values that no output needs."""
 
+from minicomp.ir.text import parse
 from minicomp.passes.dead_code import dead_code
-from minicomp.text import parse
 
 
 def test_unused_values_and_parameters_go_and_inputs_stay():

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from minicomp.interpreter import interpret
+from minicomp.ir.interpreter import interpret
+from minicomp.ir.text import parse
+from minicomp.ir.verifier import verify
 from minicomp.passes.decompose import decompose
-from minicomp.text import parse
-from minicomp.verifier import verify
 
 
 def test_a_mean_is_a_sum_divided_by_the_count():

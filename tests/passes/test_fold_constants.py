@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from minicomp.errors import IndexOutOfRangeError
-from minicomp.interpreter import interpret
+from minicomp.ir.interpreter import interpret
+from minicomp.ir.text import parse
+from minicomp.ir.verifier import verify
 from minicomp.passes import freeze
 from minicomp.passes.dead_code import dead_code
 from minicomp.passes.fold_constants import fold_constants
-from minicomp.text import parse
-from minicomp.verifier import verify
 
 
 def folded(*lines):

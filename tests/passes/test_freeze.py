@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from minicomp.errors import InputError
-from minicomp.interpreter import interpret
+from minicomp.ir.interpreter import interpret
+from minicomp.ir.text import parse
+from minicomp.ir.verifier import verify
 from minicomp.passes import freeze
-from minicomp.text import parse
-from minicomp.verifier import verify
 
 GRAPH = parse(
     "graph f(%x: f32[2], %w: f32[2] parameter) { %0 = mul(%x, %w) : f32[2] return %0, %w }"

@@ -2,11 +2,11 @@
 
 import pytest
 
+from minicomp.ir.text import parse
 from minicomp.kernels import LoopKernel, MatmulKernel
+from minicomp.kernels.program import build_program
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
-from minicomp.program import build_program
-from minicomp.text import parse
 
 
 def clusters_of(text: str, **options) -> list[list[str]]:

@@ -8,11 +8,11 @@ from random_graphs import arrays_for, assert_computes, graphs
 from special_values import assert_same_bits
 
 from minicomp.errors import GraphError
-from minicomp.interpreter import interpret_flat
 from minicomp.ir import FLOATS, Graph, TensorType, Value
+from minicomp.ir.interpreter import interpret_flat
+from minicomp.ir.text import parse
+from minicomp.ir.verifier import verify
 from minicomp.passes import PASSES, freeze, optimize, unchanged
-from minicomp.text import parse
-from minicomp.verifier import verify
 
 SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 MEAN_OF_NOTHING = pytest.mark.filterwarnings("ignore:Mean of empty slice")  # NumPy's

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from special_values import assert_same_bits, special_array
 
-from minicomp.interpreter import interpret_flat
+from minicomp.ir.interpreter import interpret_flat
+from minicomp.ir.text import parse
+from minicomp.ir.verifier import verify
 from minicomp.passes.dead_code import dead_code
 from minicomp.passes.rules import RULES
 from minicomp.passes.simplify import simplify
-from minicomp.text import parse
-from minicomp.verifier import verify
 
 INPUTS = (
     "%x: f32[200], %y: f32[200], %i: i32[90], %j: i32[90], %b: bool[4], %c: bool[4], %t: f32[4], "

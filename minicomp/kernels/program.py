@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from minicomp.indexing import row_major_strides
 from minicomp.ir import ITEMSIZE, Graph, TensorType, Value
+from minicomp.ir.ops import kind, make
 from minicomp.kernels import Kernel
-from minicomp.lowering import STATUS, Cluster, Placement, contiguous, lower
-from minicomp.ops import kind, make
+from minicomp.kernels.indexing import row_major_strides
+from minicomp.kernels.lowering import STATUS, Cluster, Placement, contiguous, lower
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,9 @@ import pytest
 
 from minicomp import tree
 from minicomp.errors import IndexOutOfRangeError, InputError
-from minicomp.interpreter import interpret, interpret_flat
 from minicomp.ir import Graph
-from minicomp.text import parse
+from minicomp.ir.interpreter import interpret, interpret_flat
+from minicomp.ir.text import parse
 
 GRAPH = parse(
     "graph f(%x: f32[2], %w: f32[2] parameter, %y: f32[2]) {"

@@ -35,9 +35,9 @@ from typing import Any
 
 import numpy as np
 
-from minicomp import attributes as forms
 from minicomp.ir import Graph, Value, short_dtype
-from minicomp.ops import OPS
+from minicomp.ir import attributes as forms
+from minicomp.ir.ops import OPS
 
 #: constants of more elements than this go to the data section
 INLINE_ELEMENTS = 16
@@ -122,7 +122,7 @@ def array_bytes(array: np.ndarray) -> bytes:
 def parse(text: str) -> Graph:
     """The graph that `text` describes, verified. ParseError, with line and column, for anything
     else; the text is never evaluated, so it may come from anywhere."""
-    from minicomp.parser import parse_graph
+    from minicomp.ir.parser import parse_graph
 
     return parse_graph(text)
 

@@ -29,8 +29,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from math import prod
 
-from minicomp.indexing import Index, LoopVariable
 from minicomp.ir import Location, short_dtype
+from minicomp.kernels.indexing import Index, LoopVariable
 
 # --- scalar expressions -------------------------------------------------------------------------
 # Compared by identity: lowering shares equal subexpressions through a memo, so that a tree of
@@ -201,7 +201,7 @@ class LoopKernel:
         return prod(variable.extent for variable in self.inner)
 
     def __str__(self) -> str:
-        from minicomp.kernel_text import loop_kernel_text
+        from minicomp.kernels.text import loop_kernel_text
 
         return loop_kernel_text(self)
 
@@ -250,7 +250,7 @@ class MatmulKernel:
         return 2 * batch * self.row.extent * self.column.extent * self.depth
 
     def __str__(self) -> str:
-        from minicomp.kernel_text import matmul_kernel_text
+        from minicomp.kernels.text import matmul_kernel_text
 
         return matmul_kernel_text(self)
 

@@ -16,9 +16,9 @@ from minicomp.errors import (
     ShapeError,
     TraceError,
 )
-from minicomp.record import is_tracing
-from minicomp.tracer import flatten_arguments, modules_of, trace_call
-from minicomp.verifier import verify
+from minicomp.ir.verifier import verify
+from minicomp.tracing.record import is_tracing
+from minicomp.tracing.tracer import flatten_arguments, modules_of, trace_call
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 

@@ -11,8 +11,8 @@ from random_graphs import graphs
 
 from minicomp.errors import ParseError
 from minicomp.ir import Graph, Location, TensorType
-from minicomp.ops import make
-from minicomp.text import graph_text, parse
+from minicomp.ir.ops import make
+from minicomp.ir.text import graph_text, parse
 
 
 def constant(*elements, dtype=np.float32):

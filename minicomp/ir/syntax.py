@@ -18,11 +18,11 @@ from difflib import get_close_matches
 from math import prod
 from typing import Any, NoReturn, TypeVar
 
-from minicomp import attributes as forms
 from minicomp.errors import ParseError
 from minicomp.ir import DTYPES, ITEMSIZE, LONG_NAMES, TensorType
-from minicomp.ops import OPS
-from minicomp.text import quoted
+from minicomp.ir import attributes as forms
+from minicomp.ir.ops import OPS
+from minicomp.ir.text import quoted
 
 T = TypeVar("T")
 
@@ -170,7 +170,7 @@ class Reader:
         at = self.next.position
         op = self.take("name", "an op's name")
         if op not in OPS or op in ("input", "parameter"):
-            near = ", ".join(get_close_matches(op, OPS)) or "an op of the table in minicomp.ops"
+            near = ", ".join(get_close_matches(op, OPS)) or "an op of the table in minicomp.ir.ops"
             self.fail(at, f"found {op}, which is not an op; wanted {near}")
         self.expect("(")
         operands = tuple(self.until(")", self.operand))

@@ -21,14 +21,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from minicomp import functional as F
-from minicomp import numpy_protocol
 from minicomp.errors import (
     AttributeValueError,
     ControlFlowError,
     TraceError,
     UnsupportedError,
 )
-from minicomp.record import Symbolic, user_location
+from minicomp.tracing import numpy_protocol
+from minicomp.tracing.record import Symbolic, user_location
 
 
 class Size(int):

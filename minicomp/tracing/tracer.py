@@ -31,8 +31,15 @@ from minicomp import tree
 from minicomp.errors import MinicompError, TraceError
 from minicomp.functional.operands import tensor
 from minicomp.ir import Graph, TensorType
-from minicomp.record import Cell, Recorder, Symbolic, array_type, check_belongs, user_location
-from minicomp.tensor import Tensor
+from minicomp.tracing.record import (
+    Cell,
+    Recorder,
+    Symbolic,
+    array_type,
+    check_belongs,
+    user_location,
+)
+from minicomp.tracing.tensor import Tensor
 
 #: what may stand among arguments as a constant of the trace
 STATIC_TYPES = (type(None), bool, int, float, complex, str, bytes, enum.Enum, type, np.dtype,

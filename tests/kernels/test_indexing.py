@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minicomp.indexing import (
+from minicomp.kernels.indexing import (
     Atom,
     Index,
     LoopVariable,

@@ -18,9 +18,9 @@ from minicomp.errors import (
     IndexOutOfRangeError,
     ShapeError,
 )
-from minicomp.interpreter import evaluate
 from minicomp.ir import Location, TensorType, Value, numpy_dtype
-from minicomp.ops import OPS, infer_type, kind, make
+from minicomp.ir.interpreter import evaluate
+from minicomp.ir.ops import OPS, infer_type, kind, make
 
 NAN, INF = math.nan, math.inf
 INT_MIN = -(2**31)

@@ -20,16 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 
-from minicomp.indexing import (
-    Element,
-    Index,
-    LoopVariable,
-    offset_of,
-    ravel,
-    row_major_strides,
-    unravel,
-)
 from minicomp.ir import Location, Value
+from minicomp.ir.ops import kind
 from minicomp.kernels import (
     Apply,
     Argument,
@@ -46,8 +38,16 @@ from minicomp.kernels import (
     Sweep,
     View,
 )
-from minicomp.loop_order import collapse
-from minicomp.ops import kind
+from minicomp.kernels.collapse import collapse
+from minicomp.kernels.indexing import (
+    Element,
+    Index,
+    LoopVariable,
+    offset_of,
+    ravel,
+    row_major_strides,
+    unravel,
+)
 
 
 class NotFusable(Exception):

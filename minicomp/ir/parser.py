@@ -21,12 +21,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from minicomp import attributes as forms
 from minicomp.errors import GraphError, MinicompError, ParseError
 from minicomp.ir import ITEMSIZE, Graph, TensorType, Value, numpy_dtype
-from minicomp.ops import make
-from minicomp.syntax import Reader, Reference, Statement, Syntax
-from minicomp.verifier import verify
+from minicomp.ir import attributes as forms
+from minicomp.ir.ops import make
+from minicomp.ir.syntax import Reader, Reference, Statement, Syntax
+from minicomp.ir.verifier import verify
 
 
 def parse_graph(text: str) -> Graph:

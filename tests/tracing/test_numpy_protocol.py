@@ -6,7 +6,7 @@ import pytest
 import minicomp as mc
 from minicomp import nn
 from minicomp.errors import TraceError
-from minicomp.numpy_protocol import FUNCTIONS, REDUCTIONS, UFUNCS
+from minicomp.tracing.numpy_protocol import FUNCTIONS, REDUCTIONS, UFUNCS
 
 X = np.array([[1.5, 2.0, 3.0], [0.5, 4.0, 1.0]], np.float32)
 Y = np.array([[2.0, 1.0, 3.0], [0.5, 2.0, 1.0]], np.float32)

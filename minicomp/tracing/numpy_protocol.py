@@ -20,7 +20,7 @@ import numpy as np
 from minicomp import functional as F
 from minicomp import tree
 from minicomp.errors import TraceError
-from minicomp.record import Cell, Symbolic, is_tracing, user_location
+from minicomp.tracing.record import Cell, Symbolic, is_tracing, user_location
 
 Table = dict[Callable[..., Any], Callable[..., Any]]
 

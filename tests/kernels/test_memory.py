@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minicomp.memory import ALIGNMENT, Lifetime, plan_memory
+from minicomp.kernels.memory import ALIGNMENT, Lifetime, plan_memory
 
 
 @st.composite

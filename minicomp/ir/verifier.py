@@ -20,11 +20,11 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from minicomp import attributes as forms
 from minicomp.errors import GraphError, MinicompError
 from minicomp.ir import Graph, Value
-from minicomp.ops import infer_type
-from minicomp.text import value_names, value_text
+from minicomp.ir import attributes as forms
+from minicomp.ir.ops import infer_type
+from minicomp.ir.text import value_names, value_text
 
 
 def verify(graph: Graph, stage: str = "") -> Graph:

@@ -6,8 +6,8 @@ import pytest
 import minicomp as mc
 from minicomp.errors import DeviceError, IndexOutOfRangeError, ShapeError, TraceError
 from minicomp.ir import TensorType
-from minicomp.record import Recorder, apply, array_type, current, is_tracing, user_location
-from minicomp.tensor import Tensor
+from minicomp.tracing.record import Recorder, apply, array_type, current, is_tracing, user_location
+from minicomp.tracing.tensor import Tensor
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 

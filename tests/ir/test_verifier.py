@@ -5,8 +5,8 @@ import pytest
 
 from minicomp.errors import GraphError
 from minicomp.ir import Graph, Location, TensorType, Value
-from minicomp.ops import make
-from minicomp.verifier import verify
+from minicomp.ir.ops import make
+from minicomp.ir.verifier import verify
 
 F32 = TensorType((2, 3), "float32")
 

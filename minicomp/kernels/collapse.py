@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from minicomp.indexing import Atom, Element, Index, LoopVariable, variables_of
 from minicomp.kernels import Apply, Load, LoopKernel, Position, Reduction, Scalar, Store, Sweep
+from minicomp.kernels.indexing import Atom, Element, Index, LoopVariable, variables_of
 
 
 def collapse(kernel: LoopKernel) -> LoopKernel:

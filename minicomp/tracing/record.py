@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 
 from minicomp.errors import DeviceError, InputError, TraceError
-from minicomp.interpreter import evaluate
 from minicomp.ir import Location, TensorType, Value, dtype_name, numpy_dtype
-from minicomp.ops import make
+from minicomp.ir.interpreter import evaluate
+from minicomp.ir.ops import make
 
 
 class Symbolic:

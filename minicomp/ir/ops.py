@@ -23,9 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from minicomp import meaning, type_rules
 from minicomp.errors import GraphError, MinicompError
-from minicomp.ir import FLOATS, INTEGERS, Location, TensorType, Value
+from minicomp.ir import FLOATS, INTEGERS, Location, TensorType, Value, meaning, type_rules
 
 Types = Sequence[TensorType]
 Attributes = Mapping[str, Any]

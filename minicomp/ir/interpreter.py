@@ -17,7 +17,7 @@ import numpy as np
 from minicomp import tree
 from minicomp.errors import IndexOutOfRangeError, InputError
 from minicomp.ir import Graph, TensorType, Value, dtype_name, numpy_dtype
-from minicomp.ops import OPS
+from minicomp.ir.ops import OPS
 
 
 def interpret(graph: Graph, *inputs: Any, parameters: Mapping[str, Any] | None = None) -> Any:

@@ -18,13 +18,13 @@ from minicomp.errors import DeviceError, DTypeError
 from minicomp.explain import Explanation, KernelRecord
 from minicomp.ir import Graph, Value, dtype_name, numpy_dtype
 from minicomp.kernels import MatmulKernel
-from minicomp.program import Program
-from minicomp.record import Cell
+from minicomp.kernels.program import Program
 from minicomp.runtime import jit
 from minicomp.runtime.cpu import CpuExecutable, ExternalStep, KernelStep, RunStep
 from minicomp.runtime.cpu_kernels import CompiledKernel
 from minicomp.runtime.entry import Entry, is_native
 from minicomp.selection.candidates import Choice
+from minicomp.tracing.record import Cell
 
 #: What the CPU computes in. The half-width floats are for CUDA.
 CPU_DTYPES = ("float32", "float64", "int32", "int64", "bool")

@@ -171,7 +171,7 @@ class Graph:
         return len(self.values)
 
     def __str__(self) -> str:
-        from minicomp.text import graph_text
+        from minicomp.ir.text import graph_text
 
         return graph_text(self)
 
