@@ -55,11 +55,13 @@ TANH_IS_ONE = {"float32": 10.0, "float64": 20.0}  # from there on 1 - tanh(x) is
 LOG2_E = 1.4426950408889634
 #: log(2) as the sum of two numbers of the format (Cody and Waite): n * log(2) to twice its digits.
 LOG_2 = {
-    "float32": (0.693147182464599609375, -1.904654299957768e-9),
-    "float64": (0.69314718055994530942, 2.3190468138462996e-17),
+    "float32": (0.693147182, -1.90465421e-9),
+    "float64": (0.69314718055994529, 2.3190468138462996e-17),
 }
 #: exp is below half the least subnormal at the first, and overflows at the second.
 EXP_RANGE = {"float32": (-104.0, 89.0), "float64": (-746.0, 710.0)}
+#: expm1 is -1 at the first, and overflows at the second.
+EXPM1_RANGE = {"float32": (-40.0, 89.0), "float64": (-40.0, 710.0)}
 
 
 class Exponential(Basics):
@@ -84,8 +86,8 @@ class Exponential(Basics):
 
     def expm1(self, x: Handle) -> Handle:
         """2**n * expm1(r) + (2**n - 1), all in half size so that 2**n itself may overflow."""
-        high = EXP_RANGE[self.dtype(x)][1]
-        n, r = self.reduce_by_log_2(self.at_least(self.at_most(x, high), -40.0))
+        low, high = EXPM1_RANGE[self.dtype(x)]
+        n, r = self.reduce_by_log_2(self.at_least(self.at_most(x, high), low))
         near_zero = self.fma(self.mul(r, r), self.polynomial(r, EXP[self.dtype(x)]), r)
         half = self.power_of_two(n, -1)
         result = self.fma(near_zero, half, self.sub(half, self.like(x, 0.5)))
@@ -96,16 +98,15 @@ class Exponential(Basics):
     def sigmoid(self, x: Handle) -> Handle:
         """1 / (1 + e) or e / (1 + e) where e = exp(-|x|), which cannot overflow."""
         float_format = self.format(x)
-        n, r = self.reduce_by_log_2(
-            self.at_least(self.neg(self.abs(x)), EXP_RANGE[float_format.dtype][0])
-        )
+        lowest = EXP_RANGE[float_format.dtype][0]
+        n, r = self.reduce_by_log_2(self.at_least(self.neg(self.abs(x)), lowest))
         # As in `scale`, where n is never positive.
         step = (float_format.bias + 1) // 2
         near_one = self.mul(self.exp_near_zero(r), self.power_of_two(n, step))
         e = self.mul(near_one, self.like(x, 2.0**-step))
         one = self.like(x, 1.0)
         ratio = self.div(e, self.add(one, e))
-        # e - e*ratio is the ratio again, with less error.
+        # 1 - ratio, or e - e*ratio, which is the ratio again with less error.
         larger = self.where(self.lt(x, self.like(x, 0.0)), e, one)
         return self.fma(self.neg(larger), ratio, larger)
 

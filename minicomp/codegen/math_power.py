@@ -76,7 +76,7 @@ class Power(Exponential, Logarithm):
         return self.scale(self.exp_near_zero(self.add(r, residue)), n)
 
     def precise_log(self, a: Handle) -> tuple[Handle, Handle]:
-        """log(a) as high + low for a >= 0; infinite or NaN `high` come with low = 0."""
+        """log(a) as high + low for a >= 0; where `high` is infinite or NaN `low` means nothing."""
         k, m = self.split_binade(a)
         high, low = self.precise_log_near_one(m)
         log_2_high, log_2_low = LOG_2[self.dtype(a)]

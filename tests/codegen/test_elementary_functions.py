@@ -10,6 +10,7 @@ from ulp_error import REFERENCES, ulp_error
 
 from minicomp.codegen.math_large_angles import TWO_OVER_PI
 from minicomp.codegen.numpy_emitter import NumpyEmitter
+from minicomp.ops import OPS
 
 FUNCTIONS = list(REFERENCES)
 FLOATS = [np.float32, np.float64]
@@ -71,6 +72,13 @@ def worst(name, x, *more):
     errors = ulp_error(getattr(emitter, name)(x, *more), truth)
     index = errors.argmax()
     return errors[index], [operand[index] for operand in (x, *more)]
+
+
+def test_every_pointwise_op_of_the_table_has_a_method():
+    names = [op.name for op in OPS.values() if op.kind == "pointwise"]
+    assert "tanh" in names
+    missing = [name for name in names if not hasattr(NumpyEmitter, name)]
+    assert missing == ["copy"]  # a load and a store
 
 
 # --- functions of one argument ---

@@ -5,11 +5,19 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from minicomp.codegen.emitter import Arithmetic
 from minicomp.codegen.exact_fma import fma
 from minicomp.codegen.math_basics import Basics
 from minicomp.codegen.numpy_emitter import NumpyEmitter
 
 emitter = NumpyEmitter()
+
+
+def test_the_whole_protocol_is_implemented():
+    methods = [name for name in vars(Arithmetic) if not name.startswith("_")]
+    assert "fma" in methods
+    for name in methods:
+        assert getattr(NumpyEmitter, name) is not getattr(Arithmetic, name), name
 
 
 def is_correctly_rounded(result, exact):
