@@ -90,7 +90,7 @@ for warning in caught:
 # random ones, where it is not. So it is chosen, with a warning, and the choice is not remembered on
 # disk. PyTorch's compiler takes it without a word, here and for any other operands.
 #
-# **In the source.** [`examine`](../minicomp/selection/examine.py) is the order of the checks,
+# **In the source.** [`Examiner`](../minicomp/selection/examine.py) has the order of the checks,
 # [`Reference`](../minicomp/selection/checking.py) what counts as equal: an error that grows with
 # the square root of the depth, as rounding errors do.
 
