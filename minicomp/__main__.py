@@ -18,6 +18,7 @@ import numpy as np
 import minicomp
 from minicomp import digits, nn
 from minicomp.errors import MinicompError
+from minicomp.runtime.threads import default_num_threads
 
 #: images per call whose speed is measured: one, a handful, a few hundred
 BATCHES = (1, 32, 256)
@@ -88,6 +89,7 @@ def main() -> None:
     print(f"(the largest score is {np.abs(expected).max():.0f})")
 
     heading("Is it fast?")
+    print(note_on_load(), end="")
     for batch in BATCHES:
         print(comparison(batch, compiled, layers, images[:batch]))
 
@@ -103,6 +105,19 @@ def comparison(
         verdict = f"NumPy is {ours / plain:.2f} times as fast"
     times = f"compiled {ours * 1e6:7.1f} us, NumPy {plain * 1e6:7.1f} us"
     return f"{batch:4d} {'images' if batch > 1 else 'image '}: {times}: {verdict}"
+
+
+def note_on_load() -> str:
+    """A caveat, where other programs keep the machine busy."""
+    if not hasattr(os, "getloadavg"):  # Windows
+        return ""
+    load, cpus = os.getloadavg()[0], default_num_threads()
+    if load < cpus + 0.5:
+        return ""
+    return (
+        f"(The machine is busy with other things, a load of {load:.1f} on {cpus} CPUs. NumPy's\n"
+        f"threads, which wait for each other, suffer most from that; measure again later.)\n\n"
+    )
 
 
 def medians(functions: Sequence[Callable[[], object]], rounds: int = 20) -> list[float]:

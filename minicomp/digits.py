@@ -13,6 +13,7 @@ minicomp compiles trained networks and does not train them, so the gradients are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +74,7 @@ def train(
     random = np.random.default_rng(seed)
     layers = [
         (random.normal(0, np.sqrt(2 / n), (m, n)).astype(np.float32), np.zeros(m, np.float32))
-        for n, m in zip(LAYER_SIZES, LAYER_SIZES[1:])
+        for n, m in pairwise(LAYER_SIZES)
     ]
     adam = Adam([array for layer in layers for array in layer])
     for epoch in range(epochs):
