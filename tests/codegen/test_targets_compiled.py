@@ -22,7 +22,7 @@ VECTORS = {
     "haswell": r"%ymm\d",
     "skylake-avx512": r"%zmm\d",
 }
-CALLS = {"aarch64": r"\bbl\s+(\S+)", "x86_64": r"\bcallq?\s+(\S+)"}
+CALLS = {"aarch64": r"\bbl\s+(\w+)", "x86_64": r"\bcallq?\s+(\w+)"}
 #: LLVM makes loops that copy into calls of these, which every system has; and a CPU without
 #: fused multiply-add needs the C library's
 ALLOWED = {"memcpy", "memset", "memmove"}
