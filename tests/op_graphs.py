@@ -18,9 +18,9 @@ from special_values import assert_same_bits
 
 import minicomp
 from minicomp.errors import DTypeError
-from minicomp.interpreter import interpret_flat
 from minicomp.ir import Graph, TensorType, Value, dtype_name
-from minicomp.ops import OPS, make
+from minicomp.ir.interpreter import interpret_flat
+from minicomp.ir.ops import OPS, make
 
 #: what the CPU computes in
 DTYPES = ("float32", "float64", "int32", "int64", "bool")

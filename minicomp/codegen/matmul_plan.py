@@ -70,7 +70,9 @@ class CpuMatmulSchedule(MatmulSchedule):
         parts = [
             self.family + ("_t" if self.lanes == "rows" else ""),
             f"{self.tile_rows}x{self.tile_columns}x{self.unroll}",
-            f"{packed}_{self.block_depth}x{self.block_columns}" if packed else f"k{self.block_depth}",
+            f"{packed}_{self.block_depth}x{self.block_columns}"
+            if packed
+            else f"k{self.block_depth}",
             f"{self.pieces}{self.split[0]}" if self.pieces > 1 else "",
             f"{self.batch_pieces}b" if self.batch_pieces > 1 else "",
         ]

@@ -13,10 +13,10 @@ import numpy as np
 from minicomp.codegen.llvm_loops import emit_loop_kernel, units
 from minicomp.codegen.loop_schedule import keep_rows
 from minicomp.kernels import LoopKernel, LoopSchedule
+from minicomp.kernels.program import build_program
 from minicomp.passes import optimize
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
-from minicomp.program import build_program
 from minicomp.runtime.cpu import address_of
 from minicomp.runtime.jit import compile_ir
 from minicomp.runtime.stepwise import StepwiseRun

@@ -10,7 +10,7 @@ from ulp_error import REFERENCES, ulp_error
 
 from minicomp.codegen.math_large_angles import TWO_OVER_PI
 from minicomp.codegen.numpy_emitter import NumpyEmitter
-from minicomp.ops import OPS
+from minicomp.ir.ops import OPS
 
 FUNCTIONS = list(REFERENCES)
 FLOATS = [np.float32, np.float64]

@@ -11,7 +11,7 @@ import pytest
 from op_graphs import DTYPES, FLOATS, OpGraph, dtypes_of, plain_array, subsets, tied_array
 from special_values import special_array
 
-from minicomp.ops import OPS
+from minicomp.ir.ops import OPS
 
 INF, NAN = float("inf"), float("nan")
 

@@ -1,6 +1,6 @@
 """Rolls the wrong way round."""
 
-from minicomp.indexing import Index
+from minicomp.kernels.indexing import Index
 
 
 def roll_index(

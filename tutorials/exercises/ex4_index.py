@@ -6,11 +6,11 @@ nothing: the kernel that needs the rolled tensor just reads `x` elsewhere.
 
 All that a movement op has to say is at which index of its operand its element at `index` is found.
 `index` has one `Index` per axis: an expression in the loops' variables, with `+`, `-`, `*`, `//`
-and `%` by integers (minicomp/indexing.py). `movement_index` in minicomp/lowering.py has the ops
+and `%` by integers (minicomp/kernels/indexing.py). `movement_index` in minicomp/kernels/lowering.py has the ops
 that there are.
 """
 
-from minicomp.indexing import Index
+from minicomp.kernels.indexing import Index
 
 
 def roll_index(

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 import minicomp
-from minicomp import type_rules
 from minicomp.codegen.llvm_emitter import LLVMEmitter
-from minicomp.ir import FLOATS
-from minicomp.ops import OPS, Op
-from minicomp.record import apply
+from minicomp.ir import FLOATS, type_rules
+from minicomp.ir.ops import OPS, Op
+from minicomp.tracing.record import apply
 
 
 @pytest.fixture(autouse=True)

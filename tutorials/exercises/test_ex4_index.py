@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import minicomp
-from minicomp import lowering
-from minicomp.ops import OPS, Op
+from minicomp.ir.ops import OPS, Op
+from minicomp.kernels import lowering
 from minicomp.passes import materialize as materialize_module
-from minicomp.record import apply
+from minicomp.tracing.record import apply
 
 
 @pytest.fixture(autouse=True)
