@@ -63,14 +63,16 @@ class CpuMatmulSchedule(MatmulSchedule):
 
     @property
     def label(self) -> str:
-        """What a candidate with this schedule is called. `outer_12x32_ab_512x256_2c`: tiles of
-        12x32, both operands packed in blocks 512 deep and 256 wide, the columns in two pieces."""
+        """What a candidate with this schedule is called. `outer_12x32_512x256_ab_2c`: tiles of
+        12x32 in blocks 512 deep and 256 wide, both operands packed, the columns in two pieces."""
         packed = "a" * self.pack_a + "b" * self.pack_b
         parts = [
             self.family + ("_t" if self.lanes == "rows" else ""),
             f"{self.tile_rows}x{self.tile_columns}",
             f"u{self.unroll}" if self.unroll > 2 else "",
-            f"{packed}_{self.block_depth}x{self.block_columns}" if packed else "",
+            # Candidates for few rows differ in these alone, packed or not.
+            f"{self.block_depth}x{self.block_columns}",
+            packed,
             f"{self.pieces}{self.split[0]}" if self.pieces > 1 else "",
             f"{self.batch_pieces}b" if self.batch_pieces > 1 else "",
         ]
