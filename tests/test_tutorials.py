@@ -76,6 +76,15 @@ def test_lines_of_a_chapter_are_short_except_for_outputs(chapter):
             assert len(line) <= 100, line
 
 
+def test_a_chapter_opens_as_a_notebook(chapter):
+    jupytext = pytest.importorskip("jupytext")
+    notebook = jupytext.read(chapter)
+    kinds = [cell.cell_type for cell in notebook.cells]
+    cells = read_cells(chapter.read_text(encoding="utf-8"))
+    assert kinds == ["markdown" if cell.is_text else "code" for cell in cells]
+    assert all(cell.source.strip() for cell in notebook.cells)
+
+
 LINK = re.compile(r"\[(?P<text>[^\]]+)\]\((?P<target>[^)#\s]+)\)")
 DOCUMENTS = [*CHAPTERS, *TUTORIALS.rglob("*.md"), ROOT / "README.md"]
 

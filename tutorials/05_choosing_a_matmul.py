@@ -29,7 +29,7 @@ class MatMulModule(nn.Module):
         return x @ self.matrix
 
 
-minicomp.config.force_disable_caches = True  # choose afresh, whatever earlier runs have found
+minicomp.config.autotune_local_cache = False  # choose afresh, whatever earlier runs have found
 x = np.eye(128, dtype=np.float32) * 2
 compiled = minicomp.compile(MatMulModule(), options={"max_autotune": True})
 print("right:", np.array_equal(compiled(x), x @ x))
@@ -281,7 +281,7 @@ print(replayed.explain().sites[0].chosen, "|", replayed.explain().sites[0].reaso
 # on a build server, say. A call site that it lacks is an error that names the site.
 #
 # **In the source.** [`save_choices`](../minicomp/selection/replay.py) and
-# [`Records`](../minicomp/selection/records.py), the cache.
+# [minicomp/selection/records.py](../minicomp/selection/records.py), the cache.
 
 # %% [markdown]
 # ## And on this machine, with the real clock?

@@ -1,0 +1,61 @@
+"""The README: its example prints what it shows, and its set-up lines are the ones tested."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import minicomp
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLE = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+SHOWN = re.search(r"```\n(\(64, 256\)\n.*?)```", README, re.DOTALL)[1]
+
+
+def rows(text):
+    """candidate -> its kind and status, in a table that explain() prints."""
+    return dict(re.findall(r"^[> ] (\w+) +((?:codegen|external) +\w+)", text, re.MULTILINE))
+
+
+def test_the_example_is_short_and_prints_the_table_that_is_shown(tmp_path):
+    assert EXAMPLE.count("\n") <= 26
+    (tmp_path / "example.py").write_text(EXAMPLE, encoding="utf-8")
+    environment = {
+        **os.environ,
+        "MINICOMP_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    result = subprocess.run(
+        [sys.executable, "example.py"],
+        capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0 and result.stderr == "", result.stderr
+    printed, shown = result.stdout.splitlines(), SHOWN.splitlines()
+    assert printed[:4] == shown[:4]
+    columns = next(line.split() for line in shown if line.startswith("  candidate"))
+    assert columns in [line.split() for line in printed]
+    for name in ("numpy_matmul", "careless"):
+        assert rows(result.stdout)[name] == rows(SHOWN)[name]
+    assert "codegen   ok" in rows(result.stdout).values()
+    for text in (result.stdout, SHOWN):
+        assert re.search(r"careless +external +rejected +wrong: 16132 of 16384 elements", text)
+        assert len(re.findall(r"^> ", text, re.MULTILINE)) == 1
+
+
+def test_the_set_up_lines_are_those_that_ci_runs():
+    lines = re.search(r"```sh\n(.*?)```", README, re.DOTALL)[1].splitlines()
+    assert lines == [
+        "python3 -m venv .venv && .venv/bin/pip install -e . && .venv/bin/python -m minicomp",
+        "python3 -m venv .venv && .venv/bin/pip install -e '.[test]' && .venv/bin/pytest",
+    ]
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+
+
+def test_the_options_are_there_with_their_defaults():
+    table = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", README, re.MULTILINE)
+    assert len(table) == 8
+    for name, default in table:
+        assert repr(getattr(minicomp.config, name)) == default.replace('"', "'")
+        assert name in minicomp.list_options()
