@@ -42,7 +42,8 @@ print(graph)
 # stores such a tensor: it knows that all its elements are 2.)
 #
 # **In the source.** [`trace`](../minicomp/tracing/tracer.py) runs the function,
-# [`Graph`](../minicomp/ir/graph.py) is the result; [`broadcast`](../minicomp/functional/operands.py) and
+# [`Graph`](../minicomp/ir/graph.py) is the result;
+# [`broadcast`](../minicomp/functional/operands.py) and
 # [`promote`](../minicomp/functional/operands.py) do what NumPy does silently.
 
 # %% [markdown]
@@ -66,8 +67,9 @@ graph = minicomp.trace(curious, x)
 # The `print` ran once, during the trace; the graph has no `print` in it. Whatever is not an
 # operation on tensors happens at tracing time and never again.
 #
-# **In the source.** [`TensorOperators`](../minicomp/tracing/tensor.py) has Python's operators and NumPy's
-# methods; each ends in [`apply`](../minicomp/tracing/record.py), which appends one value to the graph.
+# **In the source.** [`TensorOperators`](../minicomp/tracing/tensor.py) has Python's operators and
+# NumPy's methods; each ends in [`apply`](../minicomp/tracing/record.py), which appends one value
+# to the graph.
 
 # %% [markdown]
 # ## Do NumPy's own functions trace?
@@ -105,8 +107,8 @@ print(soft_step(np.array([-1.0, 0.0, 1.0])))
 # on arrays at once and traces without a change. `1 + e` is there twice, as it is in the source: the
 # tracer records, and improving is left to passes (chapter 3).
 #
-# **In the source.** [`array_ufunc`](../minicomp/tracing/numpy_protocol.py) hands NumPy's functions on to
-# minicomp's.
+# **In the source.** [`array_ufunc`](../minicomp/tracing/numpy_protocol.py) hands NumPy's
+# functions on to minicomp's.
 
 # %% [markdown]
 # ## What is an input, what belongs to the module, and what is fixed?
@@ -144,8 +146,8 @@ print(minicomp.interpret(graph, x)[0])
 # graphs, each simpler than one that could do everything.
 #
 # **In the source.** [`Module`](../minicomp/nn/module.py) names its parameters;
-# [`Signature`](../minicomp/tracing/tracer.py) is what a trace depends on: types of arrays, and everything
-# else by value.
+# [`Signature`](../minicomp/tracing/tracer.py) is what a trace depends on: types of arrays, and
+# everything else by value.
 
 # %% [markdown]
 # ## What can not be traced?

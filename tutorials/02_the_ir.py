@@ -41,8 +41,8 @@ print("the attributes of", graph.values[4], "are", graph.values[4].attributes)
 # depths of the compiler talk about your file. A value is never changed: whoever wants another graph
 # builds one.
 #
-# **In the source.** [`Value`](../minicomp/ir/graph.py) and [`Graph`](../minicomp/ir/graph.py), both frozen
-# dataclasses; the ops are the rows of [`OPS`](../minicomp/ir/ops.py).
+# **In the source.** [`Value`](../minicomp/ir/graph.py) and [`Graph`](../minicomp/ir/graph.py),
+# both frozen dataclasses; the ops are the rows of [`OPS`](../minicomp/ir/ops.py).
 
 # %% [markdown]
 # ## Is the printed text the whole graph?
@@ -131,8 +131,8 @@ for operands in [(right, left), (left, make("cast", (right,), {"dtype": "float64
 # that no other place needs to know shapes. Unlike NumPy the rules are strict: one dtype, one shape;
 # what NumPy would convert silently stands in the graph as `cast` and `broadcast`.
 #
-# **In the source.** [`make`](../minicomp/ir/ops.py) and [`matmul`](../minicomp/ir/type_rules.py), the
-# type rule.
+# **In the source.** [`make`](../minicomp/ir/ops.py) and [`matmul`](../minicomp/ir/type_rules.py),
+# the type rule.
 
 # %% [markdown]
 # ## What if somebody builds a graph that breaks the rules?

@@ -137,8 +137,8 @@ for kernel in kernels_of(softmax, np.zeros((64, 1000), np.float32)):
 # over rows. Row by row the data comes from the cache; NumPy would go through memory five times.
 #
 # **In the source.** [`fuse`](../minicomp/passes/fuse.py) joins values as long as one kernel can
-# compute them; [`lower`](../minicomp/kernels/lowering.py) says whether it can, by asking for one element of
-# the result; [`LoopKernel`](../minicomp/kernels/kernel.py) is what comes out.
+# compute them; [`lower`](../minicomp/kernels/lowering.py) says whether it can, by asking for one
+# element of the result; [`LoopKernel`](../minicomp/kernels/kernel.py) is what comes out.
 
 # %% [markdown]
 # ## And layer norm? And a transpose?
@@ -168,9 +168,9 @@ print(kernel)
 # arithmetic on indices: no element was moved, the loop just reads `x` in another order. In the
 # compiled program such a *movement* op costs nothing by itself.
 #
-# **In the source.** [`movement_index`](../minicomp/kernels/lowering.py) is the whole of it: at which index
-# of its operand does a movement op find its own element? [`Index`](../minicomp/kernels/indexing.py) does
-# the arithmetic.
+# **In the source.** [`movement_index`](../minicomp/kernels/lowering.py) is the whole of it: at
+# which index of its operand does a movement op find its own element?
+# [`Index`](../minicomp/kernels/indexing.py) does the arithmetic.
 
 # %% [markdown]
 # ## What happens around a matrix product?
@@ -223,7 +223,7 @@ for function in [
 # thread to do until the sum is there, but also no second trip. Folding along two axes takes two
 # loop nests. A product reads each operand many times, so what it reads is computed once, before.
 #
-# **In the source.** [`NotFusable`](../minicomp/kernels/lowering.py) carries the reason; look for where it
-# is raised.
+# **In the source.** [`NotFusable`](../minicomp/kernels/lowering.py) carries the reason; look for
+# where it is raised.
 #
 # Next: [one kernel, down to the instructions](04_a_kernel_in_llvm_ir.py).

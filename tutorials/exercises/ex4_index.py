@@ -6,8 +6,8 @@ nothing: the kernel that needs the rolled tensor just reads `x` elsewhere.
 
 All that a movement op has to say is at which index of its operand its element at `index` is found.
 `index` has one `Index` per axis: an expression in the loops' variables, with `+`, `-`, `*`, `//`
-and `%` by integers (minicomp/kernels/indexing.py). `movement_index` in minicomp/kernels/lowering.py has the ops
-that there are.
+and `%` by integers (minicomp/kernels/indexing.py). `movement_index` in
+minicomp/kernels/lowering.py has the ops that there are.
 """
 
 from minicomp.kernels.indexing import Index
