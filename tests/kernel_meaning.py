@@ -11,9 +11,22 @@ from minicomp.indexing import Element, Index, LoopVariable, Quotient
 from minicomp.ir import numpy_dtype
 from minicomp.kernels import Apply, Literal, Load, LoopKernel, Position, Reduced
 from minicomp.ops import OPS
+from minicomp.passes import optimize
+from minicomp.passes.fuse import fuse
+from minicomp.passes.materialize import materialize
+from minicomp.program import build_program
 
 
-def run_program(program, arrays):
+def program_outputs(graph, inputs, parameters, change=lambda kernel: kernel):
+    """The outputs of a graph by the meaning of the kernels that it becomes, each `change`d."""
+    named = {value.attributes["name"]: x for value, x in zip(graph.inputs, inputs)} | parameters
+    graph = materialize(optimize(graph))
+    outside = [value for value in graph if value.op in ("input", "parameter")]
+    arrays = [named[value.attributes["name"]] for value in outside]
+    return run_program(build_program(graph, fuse(graph)), arrays, change)
+
+
+def run_program(program, arrays, change=lambda kernel: kernel):
     """The outputs of a program, its kernels done one after the other by their meaning. `arrays`
     are those of the inputs and parameters, contiguous."""
     memory, remaining = {}, iter(arrays)
@@ -25,7 +38,7 @@ def run_program(program, arrays):
         else:
             memory[number] = np.zeros(buffer.size, numpy_dtype(buffer.dtype))
     for call in program.calls:
-        run_kernel(call.kernel, [memory[number] for number in call.buffers])
+        run_kernel(change(call.kernel), [memory[number] for number in call.buffers])
     shapes = [program.buffers[number].shape for number in program.outputs]
     return [memory[n].reshape(shape) for n, shape in zip(program.outputs, shapes, strict=True)]
 

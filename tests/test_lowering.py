@@ -5,17 +5,13 @@ import pytest
 from error_bounds import assert_computes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_meaning import run_program
+from kernel_meaning import program_outputs
 from random_graphs import arrays_for, graphs
 
 from minicomp.indexing import Index, LoopVariable
 from minicomp.interpreter import evaluate
 from minicomp.lowering import STATUS, Cluster, NotFusable, contiguous, lower, movement_index
 from minicomp.ops import kind, make
-from minicomp.passes import optimize
-from minicomp.passes.fuse import fuse
-from minicomp.passes.materialize import materialize
-from minicomp.program import build_program
 from minicomp.text import parse
 
 
@@ -272,9 +268,5 @@ RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=list(H
 @given(graphs(), st.integers(0, 99))
 def test_kernels_mean_what_the_graph_means(graph, seed):
     inputs, parameters = arrays_for(graph, seed)
-    named = dict(zip((value.attributes["name"] for value in graph.inputs), inputs)) | parameters
-    small = materialize(optimize(graph))
-    program = build_program(small, fuse(small))
-    outside = [value for value in small if value.op in ("input", "parameter")]
-    outputs = run_program(program, [named[value.attributes["name"]] for value in outside])
+    outputs = program_outputs(graph, inputs, parameters)
     assert_computes(graph, outputs, inputs, parameters)
