@@ -1,0 +1,154 @@
+"""Loop kernels as LLVM IR: pieces of loops, units of work, and how each access is made."""
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minicomp.codegen.llvm_loops import BLOCK, block_size, emit_loop_kernel, spans, units
+from minicomp.kernels import LoopSchedule
+from minicomp.passes.fuse import fuse
+from minicomp.passes.materialize import materialize
+from minicomp.program import build_program
+from minicomp.text import parse
+
+TARGET = SimpleNamespace(triple="")
+
+
+def kernel_of(arguments, *lines, arrays=None):
+    last = lines[-1].split(" = ")[0]
+    graph = materialize(parse(f"graph f({arguments}) {{ {' '.join(lines)} return {last} }}"))
+    (call,) = build_program(graph, fuse(graph), arrays).calls
+    return call.kernel
+
+
+def emitted(kernel, axis="outer", width=16, unroll=1):
+    return emit_loop_kernel(kernel, LoopSchedule(axis, width, unroll), TARGET)
+
+
+NEG = kernel_of("%x: f32[100]", "%0 = neg(%x) : f32[100]")
+ROWS = kernel_of("%x: f32[8,100]", "%0 = sum(%x) {axes=[1], keepdims=false} : f32[8]")
+COLUMNS = kernel_of("%x: f32[8,100]", "%0 = sum(%x) {axes=[0], keepdims=false} : f32[100]")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 5))
+def test_spans_cover_a_loop_once_with_the_widest_pieces_first(extent, width, unroll):
+    pieces = spans(extent, width, unroll)
+    assert [piece.start for piece in pieces] == [0, *(piece.stop for piece in pieces[:-1])]
+    assert pieces[-1].stop == extent
+    assert len(pieces) <= 3
+    for piece in pieces:
+        assert piece.stop > piece.start
+        assert (piece.stop - piece.start) % piece.step == 0
+    assert sorted((p.step for p in pieces), reverse=True) == [p.step for p in pieces]
+    assert sum(p.stop - p.start for p in pieces if p.width == width) >= extent // width * width
+
+
+@pytest.mark.parametrize(
+    ("extent", "shapes"),
+    [
+        (64, [(16, 4)]),
+        (80, [(16, 4), (16, 1)]),
+        (100, [(16, 4), (16, 1), (4, 1)]),
+        (66, [(16, 4), (2, 1)]),
+        (5, [(5, 1)]),
+    ],
+)
+def test_pieces_of_a_loop(extent, shapes):
+    assert [(piece.width, piece.unroll) for piece in spans(extent, 16, 4)] == shapes
+
+
+def test_units_are_rows_or_blocks_of_columns():
+    assert units(ROWS, LoopSchedule("inner", 16, 4)) == 8
+    assert units(COLUMNS, LoopSchedule("outer", 16, 4)) == 1
+    wide = kernel_of("%x: f32[3,4,5000]", "%0 = sum(%x) {axes=[1], keepdims=false} : f32[3,5000]")
+    assert units(wide, LoopSchedule("outer", 16, 4)) == 3 * -(-5000 // BLOCK)
+    whole = kernel_of("%x: f32[100]", "%0 = sum(%x) {axes=[0], keepdims=false} : f32[]")
+    assert units(whole, LoopSchedule("outer", 16, 4)) == 1
+
+
+@pytest.mark.parametrize(("width", "unroll"), [(16, 4), (8, 3), (1, 1), (16, 100)])
+def test_a_block_is_a_whole_number_of_steps(width, unroll):
+    size = block_size(LoopSchedule("outer", width, unroll))
+    assert size % (width * unroll) == 0
+    assert size == width * unroll or size <= BLOCK
+
+
+def test_contiguous_elements_are_one_vector_load_at_any_alignment():
+    text = emitted(NEG)
+    assert "load <16 x float>, ptr" in text
+    assert "store <16 x float>" in text
+    assert set(re.findall(r"align (\d+)", text)) == {"4"}
+    assert "masked" not in text
+
+
+def test_the_rest_of_a_loop_has_exactly_its_width():
+    assert "load <4 x float>" in emitted(NEG)
+    widths = set(re.findall(r"load <(\d+) x float>", emitted(ROWS, "inner", 16, 4)))
+    assert widths == {"16", "4"}
+
+
+def test_what_all_lanes_share_is_one_scalar_load():
+    kernel = kernel_of(
+        "%x: f32[32,64], %y: f32[32,1]",
+        "%0 = broadcast(%y) {shape=[32,64]} : f32[32,64]",
+        "%1 = add(%x, %0) : f32[32,64]",
+    )
+    text = emitted(kernel)
+    assert "load <16 x float>" in text
+    assert "load float, ptr" in text
+    assert "gather" not in text
+
+
+def test_a_reversed_axis_is_loaded_forwards_and_turned_round():
+    x = np.zeros(64, np.float32)[::-1]
+    text = emitted(kernel_of("%x: f32[64]", "%0 = neg(%x) : f32[64]", arrays=[x]))
+    assert "gather" not in text
+    assert "shufflevector" in text
+
+
+def test_other_strides_are_gathered():
+    x = np.zeros((64, 3), np.float32)[:, 0]
+    text = emitted(kernel_of("%x: f32[64]", "%0 = neg(%x) : f32[64]", arrays=[x]))
+    assert "llvm.masked.gather.v16f32" in text
+
+
+def test_a_narrow_element_is_as_many_lanes_as_the_schedule_says():
+    kernel = kernel_of("%x: bool[64]", "%0 = logical_not(%x) : bool[64]")
+    text = emitted(kernel)
+    assert "load <16 x i8>" in text
+    assert "store <16 x i8>" in text
+
+
+def test_an_index_that_is_data_is_checked_and_cannot_leave_its_axis():
+    kernel = kernel_of("%x: f32[7,16], %i: i32[5]", "%0 = take(%x, %i) {axis=0} : f32[5,16]")
+    text = emitted(kernel)
+    assert "store i32 1, ptr" in text
+    assert re.search(r"icmp uge i64 .*, 7", text)
+
+
+def test_the_kernel_and_its_schedule_are_in_the_text():
+    text = emitted(NEG)
+    assert "; LoopSchedule(vector_axis=outer vector_width=16 unroll=1 grain=1)" in text
+    assert ";     copy" not in text
+    for line in str(NEG).splitlines():
+        assert f"; {line}" in text
+    assert "noalias" in text
+    assert 'define void @"neg"(ptr' in text
+
+
+def test_unrolled_copies_have_accumulators_of_their_own():
+    def slots(unroll):
+        return emitted(ROWS, "inner", 16, unroll).count("alloca <16 x float>")
+
+    assert slots(1) == 1
+    assert slots(4) == 4
+
+
+def test_a_long_loop_nest_is_a_bounded_amount_of_text():
+    long = kernel_of("%x: f32[100000]", "%0 = neg(%x) : f32[100000]")
+    assert len(emitted(long)) < 1.5 * len(emitted(NEG))

@@ -1,0 +1,152 @@
+"""How a kernel is run: its vector axis, its lanes, what a row keeps, from what size threads pay."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from error_bounds import assert_computes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kernel_meaning import program_outputs, run_kernel
+from random_graphs import arrays_for, graphs
+
+from minicomp.codegen import loop_schedule
+from minicomp.codegen.llvm_loops import units
+from minicomp.codegen.loop_schedule import keep_rows, schedule_loops, vector_axis
+from minicomp.kernels import LoopKernel
+from minicomp.passes.fuse import fuse
+from minicomp.passes.materialize import materialize
+from minicomp.program import build_program
+from minicomp.text import parse
+
+TARGET = SimpleNamespace(vector_bits=512)
+
+
+def kernel_of(arguments, *lines, arrays=None):
+    last = lines[-1].split(" = ")[0]
+    graph = materialize(parse(f"graph f({arguments}) {{ {' '.join(lines)} return {last} }}"))
+    (call,) = build_program(graph, fuse(graph), arrays).calls
+    return call.kernel
+
+
+def softmax(rows=64, columns=1000, kind="f32"):
+    shape, column = f"{kind}[{rows},{columns}]", f"{kind}[{rows},1]"
+    return kernel_of(
+        f"%x: {shape}",
+        f"%0 = max(%x) {{axes=[1], keepdims=true}} : {column}",
+        f"%1 = broadcast(%0) {{shape=[{rows},{columns}]}} : {shape}",
+        f"%2 = sub(%x, %1) : {shape}",
+        f"%3 = exp(%2) : {shape}",
+        f"%4 = sum(%3) {{axes=[1], keepdims=true}} : {column}",
+        f"%5 = broadcast(%4) {{shape=[{rows},{columns}]}} : {shape}",
+        f"%6 = div(%3, %5) : {shape}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("axis", "arguments", "line"),
+    [
+        ("inner", "%x: f32[8,16]", "%0 = sum(%x) {axes=[1], keepdims=false} : f32[8]"),
+        ("outer", "%x: f32[8,16]", "%0 = sum(%x) {axes=[0], keepdims=false} : f32[16]"),
+        ("outer", "%x: f32[8,16]", "%0 = neg(%x) : f32[8,16]"),
+        ("inner", "%x: f32[8]", "%0 = sum(%x) {axes=[0], keepdims=false} : f32[]"),
+        ("outer", "%x: f32[8,16]", "%0 = cumsum(%x) {axis=0} : f32[8,16]"),
+        ("outer", "%x: f32[4,8,16]", "%0 = max(%x) {axes=[0,1], keepdims=false} : f32[16]"),
+    ],
+)
+def test_lanes_lie_along_the_axis_that_is_contiguous(axis, arguments, line):
+    assert vector_axis(kernel_of(arguments, line)) == axis
+
+
+def test_the_layout_of_the_operands_decides():
+    arguments, line = "%x: f32[8,16]", "%0 = sum(%x) {axes=[1], keepdims=false} : f32[8]"
+    columns_first = np.zeros((16, 8), np.float32).T
+    assert vector_axis(kernel_of(arguments, line, arrays=[columns_first])) == "outer"
+
+
+@pytest.mark.parametrize(("kind", "lanes"), [("f32", 16), ("f64", 8), ("i64", 8), ("i32", 16)])
+def test_a_vector_holds_as_many_lanes_as_the_widest_dtype_allows(kind, lanes):
+    _, schedule = schedule_loops(
+        kernel_of(f"%x: {kind}[999]", f"%0 = neg(%x) : {kind}[999]"), TARGET
+    )
+    assert schedule.vector_width == lanes
+
+
+def test_a_kernel_that_casts_has_the_lanes_of_the_wider_dtype():
+    kernel = kernel_of("%x: f32[999]", "%0 = cast(%x) {dtype=f64} : f64[999]")
+    assert schedule_loops(kernel, TARGET)[1].vector_width == 8
+
+
+def test_folds_have_several_accumulators_and_pointwise_kernels_one_vector():
+    fold = kernel_of("%x: f32[8,16]", "%0 = sum(%x) {axes=[1], keepdims=false} : f32[8]")
+    assert schedule_loops(fold, TARGET)[1].unroll == 4
+    pointwise = kernel_of("%x: f32[8,16]", "%0 = neg(%x) : f32[8,16]")
+    assert schedule_loops(pointwise, TARGET)[1].unroll == 1
+
+
+def test_softmax_keeps_its_powers():
+    lines = [line.strip() for line in str(keep_rows(softmax())).splitlines()[1:]]
+    assert lines == [
+        "for o0 in 64:  # parallel",
+        "row row0: f32[1000]",
+        "sweep i0 in 1000:",
+        "r0 = max x[1000*o0 + i0]",
+        "sweep i0 in 1000:",
+        "t0 = exp(sub(x[1000*o0 + i0], r0))",
+        "r1 = sum t0",
+        "row0[i0] = t0",
+        "sweep i0 in 1000:",
+        "div[1000*o0 + i0] = div(row0[i0], r1)",
+    ]
+
+
+def test_a_row_that_is_too_long_is_computed_again():
+    longest = loop_schedule.MOST_SCRATCH_BYTES // 4
+    assert keep_rows(softmax(columns=longest)).scratch
+    kernel = softmax(columns=longest + 1)
+    assert keep_rows(kernel) is kernel
+    assert not keep_rows(softmax(columns=longest, kind="f64")).scratch
+
+
+def test_what_is_cheap_is_computed_again():
+    cheap = kernel_of(
+        "%x: f32[64,99]",
+        "%0 = neg(%x) : f32[64,99]",
+        "%1 = sum(%0) {axes=[1], keepdims=true} : f32[64,1]",
+        "%2 = broadcast(%1) {shape=[64,99]} : f32[64,99]",
+        "%3 = sub(%0, %2) : f32[64,99]",
+    )
+    assert len(cheap.sweeps) == 2
+    assert not keep_rows(cheap).scratch
+
+
+def test_small_kernels_are_not_worth_a_second_thread():
+    small, schedule = schedule_loops(kernel_of("%x: f32[999]", "%0 = neg(%x) : f32[999]"), TARGET)
+    assert schedule.grain > units(small, schedule) / 2
+    large, schedule = schedule_loops(softmax(4096, 1000), TARGET)
+    assert schedule.grain < units(large, schedule) / 8
+
+
+RELAXED = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@RELAXED
+@given(graphs(), st.integers(0, 99))
+def test_kept_rows_change_nothing(graph, seed):
+    inputs, parameters = arrays_for(graph, seed)
+
+    def change(kernel):
+        return keep_rows(kernel) if isinstance(kernel, LoopKernel) else kernel
+
+    outputs = program_outputs(graph, inputs, parameters, change)
+    assert_computes(graph, outputs, inputs, parameters)
+
+
+def test_the_kept_powers_of_softmax_mean_the_same():
+    kernel = softmax(3, 5)
+    x = np.linspace(-3, 3, 15, dtype=np.float32)
+    results = []
+    for form in (kernel, keep_rows(kernel)):
+        results.append(np.zeros(15, np.float32))
+        run_kernel(form, [x, results[-1]])
+    np.testing.assert_array_equal(*results)

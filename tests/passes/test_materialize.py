@@ -1,0 +1,129 @@
+"""What becomes memory: copies where somebody else reads, and nowhere else."""
+
+import pytest
+from error_bounds import assert_computes
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from random_graphs import arrays_for, graphs
+
+from minicomp.interpreter import interpret_flat
+from minicomp.ops import kind
+from minicomp.passes.materialize import is_strided_view, materialize
+from minicomp.text import parse
+from minicomp.verifier import verify
+
+
+def lines_of(text):
+    return [line.strip() for line in str(materialize(parse(text))).splitlines()[1:-1]]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        (
+            "a movement that is returned",
+            "graph f(%x: f32[2,3]) { %0 = transpose(%x) {permutation=[1,0]} : f32[3,2] return %0 }",
+            ["%0 = transpose(%x) {permutation=[1,0]} : f32[3,2]", "%1 = copy(%0) : f32[3,2]",
+             "return %1"],
+        ),
+        (
+            "an input that is returned",
+            "graph f(%x: f32[2]) { return %x }",
+            ["%0 = copy(%x) : f32[2]", "return %0"],
+        ),
+        (
+            "a value that is returned twice",
+            "graph f(%x: f32[2]) { %0 = neg(%x) : f32[2] return %0, %0 }",
+            ["%0 = neg(%x) : f32[2]", "%1 = copy(%0) : f32[2]", "return %0, %1"],
+        ),
+        (
+            "a computed value that is returned",
+            "graph f(%x: f32[2]) { %0 = neg(%x) : f32[2] return %0 }",
+            ["%0 = neg(%x) : f32[2]", "return %0"],
+        ),
+        (
+            "parts of a whole",
+            "graph f(%x: f32[2]) { %0 = concatenate(%x, %x) {axis=0} : f32[4] return %0 }",
+            ["%0 = copy(%x) : f32[2]", "%1 = copy(%x) : f32[2]",
+             "%2 = concatenate(%0, %1) {axis=0} : f32[4]", "return %2"],
+        ),
+        (
+            "the inside of a padding",
+            """graph f(%x: f32[2]) {
+              %0 = pad(%x) {low=[1], high=[0], value=0.0} : f32[3]
+              return %0 }""",
+            ["%0 = copy(%x) : f32[2]", "%1 = pad(%0) {low=[1], high=[0], value=0.0} : f32[3]",
+             "return %1"],
+        ),
+        (
+            "a transposed operand of a matmul",
+            """graph f(%x: f32[2,3], %w: f32[4,3]) {
+              %0 = transpose(%w) {permutation=[1,0]} : f32[3,4]
+              %1 = matmul(%x, %0) : f32[2,4]
+              return %1 }""",
+            ["%0 = transpose(%w) {permutation=[1,0]} : f32[3,4]",
+             "%1 = matmul(%x, %0) : f32[2,4]", "return %1"],
+        ),
+        (
+            "an operand that is no view",
+            """graph f(%x: f32[4,2], %w: f32[4,3]) {
+              %0 = transpose(%x) {permutation=[1,0]} : f32[2,4]
+              %1 = reshape(%0) {shape=[2,2,2]} : f32[2,2,2]
+              %2 = transpose(%1) {permutation=[0,2,1]} : f32[2,2,2]
+              %3 = reshape(%2) {shape=[2,4]} : f32[2,4]
+              %4 = matmul(%3, %w) : f32[2,3]
+              return %4 }""",
+            ["%0 = transpose(%x) {permutation=[1,0]} : f32[2,4]",
+             "%1 = reshape(%0) {shape=[2,2,2]} : f32[2,2,2]",
+             "%2 = transpose(%1) {permutation=[0,2,1]} : f32[2,2,2]",
+             "%3 = reshape(%2) {shape=[2,4]} : f32[2,4]", "%4 = copy(%3) : f32[2,4]",
+             "%5 = matmul(%4, %w) : f32[2,3]", "return %5"],
+        ),
+        (
+            "an operand that is no memory at all",
+            """graph f(%x: f32[2,2]) {
+              %0 = full() {shape=[2,2], value=2.0, dtype=f32} : f32[2,2]
+              %1 = matmul(%x, %0) : f32[2,2]
+              return %1 }""",
+            ["%0 = full() {shape=[2,2], value=2.0, dtype=f32} : f32[2,2]",
+             "%1 = copy(%0) : f32[2,2]", "%2 = matmul(%x, %1) : f32[2,2]", "return %2"],
+        ),
+    ],
+)  # fmt: skip
+def test_copies_by_print(name, text, expected):
+    assert lines_of(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("line", "is_view"),
+    [
+        ("%0 = transpose(%x) {permutation=[1,0]} : f32[6,4]", True),
+        ("%0 = slice(%x) {starts=[3,0], sizes=[2,3], steps=[-1,2]} : f32[2,3]", True),
+        ("%0 = reshape(%x) {shape=[2,2,6]} : f32[2,2,6]", True),
+        ("%0 = broadcast(%x) {shape=[3,4,6]} : f32[3,4,6]", True),
+        ("%0 = reshape(%x) {shape=[3,8]} : f32[3,8]", False),
+        ("%0 = neg(%x) : f32[4,6]", True),
+        ("%0 = iota() {shape=[4], axis=0, dtype=f32} : f32[4]", False),
+    ],
+)
+def test_what_is_a_view_with_constant_strides(line, is_view):
+    graph = parse(f"graph f(%x: f32[4,6]) {{ {line} return %0 }}")
+    assert is_strided_view(graph.outputs[0]) == is_view
+
+
+RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@RELAXED
+@given(graphs(), st.integers(0, 99))
+def test_materialized_graphs_mean_the_same_and_what_is_read_is_in_memory(graph, seed):
+    result = verify(materialize(graph))
+    assert len(set(result.outputs)) == len(result.outputs)
+    assert all(kind(value) not in ("leaf", "movement") for value in result.outputs)
+    for value in result:
+        if kind(value) == "assembly":
+            assert all(part.op == "copy" for part in value.operands)
+        if value.op == "matmul":
+            assert all(map(is_strided_view, value.operands))
+    inputs, parameters = arrays_for(graph, seed)
+    assert_computes(graph, interpret_flat(result, inputs, parameters), inputs, parameters)

@@ -1,0 +1,109 @@
+"""Long reductions with few results are done in parts; all others are left as they are."""
+
+import numpy as np
+import pytest
+from error_bounds import assert_computes
+from special_values import assert_same_bits
+
+import minicomp
+from minicomp.interpreter import interpret_flat
+from minicomp.passes.split_reductions import LONG, PARTS_OF, SPLITTABLE, split_reductions
+from minicomp.text import parse
+from minicomp.verifier import verify
+
+
+def reducing(shape, axes, result, op="sum", kind="f32", keepdims="false", result_kind=None):
+    lists = [f"[{','.join(map(str, numbers))}]" for numbers in (shape, axes, result)]
+    result_type = f"{result_kind or kind}{lists[2]}"
+    return parse(
+        f"graph f(%x: {kind}{lists[0]}) {{\n"
+        f"%0 = {op}(%x) {{axes={lists[1]}, keepdims={keepdims}}} : {result_type}\nreturn %0 }}"
+    )
+
+
+def test_a_full_sum_by_print():
+    graph = split_reductions(reducing((1000, 1000), (0, 1), ()))
+    assert [line.strip() for line in str(graph).splitlines()[1:-1]] == [
+        "%0 = reshape(%x) {shape=[125,8000]} : f32[125,8000]",
+        "%1 = sum(%0) {axes=[1], keepdims=false} : f32[125]",
+        "%2 = sum(%1) {axes=[0], keepdims=false} : f32[]",
+        "%3 = reshape(%2) {shape=[]} : f32[]",
+        "return %3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("why", "shape", "axes", "result"),
+    [
+        ("short", (LONG - 1,), (0,), ()),
+        ("enough results", (8, LONG), (1,), (8,)),
+        ("axes that are not adjacent", (300, 2, 300), (0, 2), (2,)),
+        ("a prime length", (65537,), (0,), ()),
+        ("nothing is folded", (4,), (), (4,)),
+    ],
+)
+def test_others_are_left_alone(why, shape, axes, result):
+    graph = reducing(shape, axes, result)
+    assert split_reductions(graph) == graph
+
+
+@pytest.mark.parametrize("op", ["argmax", "argmin"])
+def test_positions_are_not_split(op):
+    graph = reducing((LONG,), (0,), (), op=op, result_kind="i64")
+    assert split_reductions(graph) == graph
+
+
+CASES = [
+    ((LONG,), (0,), (), "false"),
+    ((300, 300), (0, 1), (1, 1), "true"),
+    ((2, LONG), (1,), (2,), "false"),
+    ((LONG, 7), (0,), (1, 7), "true"),
+]
+
+
+@pytest.mark.parametrize("op", SPLITTABLE)
+@pytest.mark.parametrize(("shape", "axes", "result", "keepdims"), CASES)
+def test_split_reductions_mean_the_same(op, shape, axes, result, keepdims):
+    kind = "bool" if op in ("any", "all") else "f64"
+    graph = reducing(shape, axes, result, op, kind, keepdims)
+    split = verify(split_reductions(graph))
+    assert split != graph
+    random = np.random.default_rng(0)
+    x = random.random(shape) < 1e-5 if kind == "bool" else 1 + random.normal(0, 1e-5, shape)
+    x = ~x if op == "all" else x
+    assert_computes(graph, interpret_flat(split, [x]), [x])
+
+
+@pytest.mark.parametrize("op", ["sum", "prod", "max", "min"])
+def test_integers_wrap_alike(op):
+    wide = "i64" if op in ("sum", "prod") else "i32"
+    graph = reducing((LONG,), (0,), (), op, "i32", result_kind=wide)
+    limits = np.iinfo(np.int32)
+    x = np.random.default_rng(0).integers(limits.min, limits.max, LONG, np.int32)
+    (result,) = interpret_flat(split_reductions(graph), [x])
+    assert_same_bits(result, interpret_flat(graph, [x])[0])
+
+
+@pytest.mark.parametrize("place", [0, 1, LONG // 2, LONG - 1])
+def test_special_values_come_through(place):
+    x = np.ones(LONG, np.float32)
+    for op, value in (("max", np.nan), ("min", -np.inf), ("sum", np.inf), ("prod", np.nan)):
+        graph = reducing((LONG,), (0,), (), op)
+        x[place] = value
+        expected = interpret_flat(graph, [x])[0]
+        assert_same_bits(minicomp.compile(graph)(x), expected)
+        x[place] = 1
+
+
+def test_the_sum_of_many_parts_is_accurate():
+    """One float32 after the other, the sum of 16 million ones would stop at 2**24."""
+    x = np.full(2**24 + 2**20, 1.0, np.float32)
+    graph = reducing(x.shape, (0,), ())
+    assert minicomp.compile(graph)(x) == len(x)
+
+
+def test_parts_are_of_a_good_size():
+    for length in (LONG, 100000, 10**6, 3 * 2**20):
+        graph = split_reductions(reducing((length,), (0,), ()))
+        low, high = PARTS_OF
+        assert low <= graph.values[1].shape[1] <= high
