@@ -7,14 +7,14 @@ the inner loops along axis 1.
 
 import numpy as np
 
-from minicomp.indexing import Element, Index, LoopVariable, Quotient
 from minicomp.ir import numpy_dtype
+from minicomp.ir.ops import OPS
 from minicomp.kernels import Apply, Literal, Load, LoopKernel, Position, Reduced
-from minicomp.ops import OPS
+from minicomp.kernels.indexing import Element, Index, LoopVariable, Quotient
+from minicomp.kernels.program import build_program
 from minicomp.passes import optimize
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
-from minicomp.program import build_program
 
 
 def program_outputs(graph, inputs, parameters, change=lambda kernel: kernel):

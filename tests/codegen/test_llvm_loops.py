@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minicomp.codegen.llvm_loops import BLOCK, block_size, emit_loop_kernel, spans, units
+from minicomp.ir.text import parse
 from minicomp.kernels import LoopSchedule
+from minicomp.kernels.program import build_program
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
-from minicomp.program import build_program
-from minicomp.text import parse
 
 TARGET = SimpleNamespace(triple="")
 

@@ -13,11 +13,11 @@ from random_graphs import arrays_for, graphs
 from minicomp.codegen import loop_schedule
 from minicomp.codegen.llvm_loops import units
 from minicomp.codegen.loop_schedule import keep_rows, schedule_loops, vector_axis
+from minicomp.ir.text import parse
 from minicomp.kernels import LoopKernel
+from minicomp.kernels.program import build_program
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
-from minicomp.program import build_program
-from minicomp.text import parse
 
 TARGET = SimpleNamespace(vector_bits=512)
 

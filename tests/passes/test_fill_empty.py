@@ -5,11 +5,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_graphs import arrays_for, assert_computes, graphs
 
-from minicomp.interpreter import interpret_flat
-from minicomp.ops import kind
+from minicomp.ir.interpreter import interpret_flat
+from minicomp.ir.ops import kind
+from minicomp.ir.text import parse
+from minicomp.ir.verifier import verify
 from minicomp.passes.fill_empty import IDENTITY, fill_empty
-from minicomp.text import parse
-from minicomp.verifier import verify
 
 
 def filled(text):

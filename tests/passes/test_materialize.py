@@ -6,11 +6,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_graphs import arrays_for, graphs
 
-from minicomp.interpreter import interpret_flat
-from minicomp.ops import kind
+from minicomp.ir.interpreter import interpret_flat
+from minicomp.ir.ops import kind
+from minicomp.ir.text import parse
+from minicomp.ir.verifier import verify
 from minicomp.passes.materialize import is_strided_view, materialize
-from minicomp.text import parse
-from minicomp.verifier import verify
 
 
 def lines_of(text):

@@ -6,10 +6,10 @@ from error_bounds import assert_computes
 from special_values import assert_same_bits
 
 import minicomp
-from minicomp.interpreter import interpret_flat
+from minicomp.ir.interpreter import interpret_flat
+from minicomp.ir.text import parse
+from minicomp.ir.verifier import verify
 from minicomp.passes.split_reductions import LONG, PARTS_OF, SPLITTABLE, split_reductions
-from minicomp.text import parse
-from minicomp.verifier import verify
 
 
 def reducing(shape, axes, result, op="sum", kind="f32", keepdims="false", result_kind=None):

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from minicomp.ir import Graph
-from minicomp.ops import make
+from minicomp.ir.ops import make
+from minicomp.ir.text import parse
+from minicomp.kernels.program import build_program, kernel_name
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
-from minicomp.program import build_program, kernel_name
-from minicomp.text import parse
 
 
 def program_of(text, arrays=None):

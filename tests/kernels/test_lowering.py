@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from kernel_meaning import program_outputs
 from random_graphs import arrays_for, graphs
 
-from minicomp.indexing import Index, LoopVariable
-from minicomp.interpreter import evaluate
-from minicomp.lowering import STATUS, Cluster, NotFusable, contiguous, lower, movement_index
-from minicomp.ops import kind, make
-from minicomp.text import parse
+from minicomp.ir.interpreter import evaluate
+from minicomp.ir.ops import kind, make
+from minicomp.ir.text import parse
+from minicomp.kernels.indexing import Index, LoopVariable
+from minicomp.kernels.lowering import STATUS, Cluster, NotFusable, contiguous, lower, movement_index
 
 
 def graph_of(arguments, *lines, returned=None):

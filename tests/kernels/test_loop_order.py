@@ -6,7 +6,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_meaning import run_kernel
 
-from minicomp.indexing import Element, Index, LoopVariable, offset_of, row_major_strides
 from minicomp.kernels import (
     Apply,
     Argument,
@@ -18,7 +17,8 @@ from minicomp.kernels import (
     Store,
     Sweep,
 )
-from minicomp.loop_order import collapse
+from minicomp.kernels.collapse import collapse
+from minicomp.kernels.indexing import Element, Index, LoopVariable, offset_of, row_major_strides
 
 
 def loops(prefix, *extents):
