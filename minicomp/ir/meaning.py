@@ -101,6 +101,12 @@ def reduction(function: Callable[..., Any]) -> Callable[..., Array]:
     return compute
 
 
+def mean(x: Array, axis: Sequence[int], keepdims: bool) -> Array:
+    """NumPy's mean, without its warning where there is nothing to average: that gives NaN."""
+    count = math.prod(x.shape[a] for a in axis)
+    return np.sum(x, axis=tuple(axis), keepdims=keepdims) / x.dtype.type(count)
+
+
 def arg_reduction(function: Callable[..., Any]) -> Callable[..., Array]:
     """`function` over several axes at once: the row-major position within them."""
 

@@ -136,7 +136,7 @@ _row("where", "pointwise", 3, type_rules.where, np.where)
 # --- reductions over `axes` (sorted, non-negative) ---
 _reduction("sum", type_rules.reduction(NUMERIC, widen=True), meaning.reduction(np.sum))
 _reduction("prod", type_rules.reduction(NUMERIC, widen=True), meaning.reduction(np.prod))
-_reduction("mean", type_rules.reduction(FLOATS), meaning.reduction(np.mean))
+_reduction("mean", type_rules.reduction(FLOATS), meaning.reduction(meaning.mean))
 _reduction("max", type_rules.reduction(NUMERIC, nonempty=True), meaning.reduction(np.max))
 _reduction("min", type_rules.reduction(NUMERIC, nonempty=True), meaning.reduction(np.min))
 _reduction("any", type_rules.reduction(("bool",)), meaning.reduction(np.any))
