@@ -98,12 +98,21 @@ def test_links_lead_to_files_and_to_what_they_name(document):
             continue
         target = document.parent / link["target"]
         assert target.exists(), f"{document.name}: {link['target']} is not there"
+        if link["text"].endswith(".py"):
+            assert link["target"].endswith(link["text"]), f"{link['text']} leads to {target}"
         name = re.fullmatch(r"`(\w+)`", link["text"])
         if name and target.suffix == ".py":
             defined = rf"^(def {name[1]}\(|class {name[1]}\b|{name[1]}\b.*=)"
             assert re.search(defined, target.read_text(encoding="utf-8"), re.MULTILINE), (
                 f"{document.name}: {link['target']} does not define {name[1]}"
             )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_that_an_exercise_names_are_there(name):
+    found = re.findall(r"minicomp/[\w/]+\.py", (EXERCISES / name).read_text(encoding="utf-8"))
+    for path in found:
+        assert (ROOT / path).exists(), f"{name} names {path}, which is not there"
 
 
 @pytest.mark.parametrize(

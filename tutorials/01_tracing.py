@@ -68,8 +68,8 @@ graph = minicomp.trace(curious, x)
 # operation on tensors happens at tracing time and never again.
 #
 # **In the source.** [`TensorOperators`](../minicomp/tracing/tensor.py) has Python's operators and
-# NumPy's methods; each ends in [`apply`](../minicomp/tracing/record.py), which appends one value
-# to the graph.
+# NumPy's methods; each ends in [`apply`](../minicomp/tracing/record.py), which appends one value to
+# the graph.
 
 # %% [markdown]
 # ## Do NumPy's own functions trace?
@@ -107,8 +107,8 @@ print(soft_step(np.array([-1.0, 0.0, 1.0])))
 # on arrays at once and traces without a change. `1 + e` is there twice, as it is in the source: the
 # tracer records, and improving is left to passes (chapter 3).
 #
-# **In the source.** [`array_ufunc`](../minicomp/tracing/numpy_protocol.py) hands NumPy's
-# functions on to minicomp's.
+# **In the source.** [`array_ufunc`](../minicomp/tracing/numpy_protocol.py) hands NumPy's functions
+# on to minicomp's.
 
 # %% [markdown]
 # ## What is an input, what belongs to the module, and what is fixed?

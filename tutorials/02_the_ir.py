@@ -41,8 +41,8 @@ print("the attributes of", graph.values[4], "are", graph.values[4].attributes)
 # depths of the compiler talk about your file. A value is never changed: whoever wants another graph
 # builds one.
 #
-# **In the source.** [`Value`](../minicomp/ir/graph.py) and [`Graph`](../minicomp/ir/graph.py),
-# both frozen dataclasses; the ops are the rows of [`OPS`](../minicomp/ir/ops.py).
+# **In the source.** [`Value`](../minicomp/ir/graph.py) and [`Graph`](../minicomp/ir/graph.py), both
+# frozen dataclasses; the ops are the rows of [`OPS`](../minicomp/ir/ops.py).
 
 # %% [markdown]
 # ## Is the printed text the whole graph?

@@ -39,20 +39,21 @@ for candidate in site.candidates:
     print(candidate.name, candidate.kind, candidate.status)
 # > right: True
 # > matmul ((128, 128), (128, 128)) at 05_choosing_a_matmul.py:...
-# ~ outer_8x48 codegen ok
-# ~ outer_6x64 codegen ok
-# ~ outer_12x32 codegen ok
-# ~ outer_22x16 codegen ok
-# ~ outer_12x32_b_128x128 codegen ok
-# ~ outer_12x32_ab_128x128 codegen ok
-# ~ outer_8x48_ab_128x144 codegen ok
-# ~ outer_6x64_ab_128x128 codegen ok
+# ~ outer_8x48x2_k128 codegen ok
+# ~ outer_6x64x2_k128 codegen ok
+# ~ outer_12x32x2_k128 codegen ok
+# ~ outer_22x16x2_k128 codegen ok
+# ~ outer_12x32x2_b_128x128 codegen ok
+# ~ outer_12x32x2_ab_128x128 codegen ok
+# ~ outer_8x48x2_ab_128x144 codegen ok
+# ~ outer_6x64x2_ab_128x128 codegen ok
 
 # %% [markdown]
-# **Learned.** minicomp's own candidates are one kernel under several schedules: how large a tile is
-# kept in registers (`12x32`), which operands are copied into a better order first (`a`, `b`), how
-# much of the depth `k` is done at a time. Which names you see depends on your machine. `explain()`
-# is an object: it prints as a table, and its parts can be asked for.
+# **Learned.** minicomp's own candidates are one kernel under several schedules, and a name says
+# which. `outer_12x32x2_ab_128x128`: a tile of 12 rows by 32 columns is kept in registers, the loop
+# over the depth goes two steps at a time, and both operands are first copied into a better order,
+# in blocks of 128 by 128. Which ones you see depends on your machine. `explain()` is an object: it
+# prints as a table, and its parts can be asked for.
 #
 # **In the source.** [`schedules`](../minicomp/codegen/matmul_schedules.py) proposes,
 # [`Candidate`](../minicomp/selection/candidates.py) is one of them, and
@@ -296,18 +297,18 @@ print(compiled.explain())
 # ~ MatMulModule: 1 matmul call site, 1 kernel
 # ~
 # ~ matmul at 05_choosing_a_matmul.py:29, float32 [128, 128] @ [128, 128]
-# ~   outer_6x64: 37.9 us, within 3% of outer_12x32, outer_22x16; ties go to minicomp's own, then as
-# ~     listed
-# ~   candidate               kind      status  median   spread   reason
-# ~ > outer_6x64              codegen   ok      37.9 us  3.54 us
-# ~   outer_22x16             codegen   ok      37.8 us  2.22 us
-# ~   outer_12x32             codegen   ok      38.3 us  2.99 us
-# ~   outer_8x48              codegen   ok      39.2 us  3.19 us
-# ~   outer_8x48_ab_128x144   codegen   ok      40.0 us  3.76 us
-# ~   outer_12x32_b_128x128   codegen   ok      40.9 us  3.06 us
-# ~   outer_6x64_ab_128x128   codegen   ok      42.0 us  5.28 us
-# ~   outer_12x32_ab_128x128  codegen   ok      44.8 us  8.16 us
-# ~   numpy_matmul            external  ok      54.6 us  9.17 us
+# ~   outer_8x48x2_k128: 37.6 us, within 3% of outer_6x64x2_k128, outer_12x32x2_k128 and 1 more; ties go
+# ~     to minicomp's own, then as listed
+# ~   candidate                 kind      status  median   spread   reason
+# ~ > outer_8x48x2_k128         codegen   ok      37.6 us  200 ns
+# ~   outer_12x32x2_k128        codegen   ok      37.5 us  210 ns
+# ~   outer_22x16x2_k128        codegen   ok      37.5 us  333 ns
+# ~   outer_6x64x2_k128         codegen   ok      37.5 us  346 ns
+# ~   outer_8x48x2_ab_128x144   codegen   ok      39.8 us  426 ns
+# ~   outer_12x32x2_b_128x128   codegen   ok      40.4 us  322 ns
+# ~   outer_6x64x2_ab_128x128   codegen   ok      41.6 us  436 ns
+# ~   outer_12x32x2_ab_128x128  codegen   ok      41.9 us  322 ns
+# ~   numpy_matmul              external  ok      54.1 us  1.25 us
 # ~
 # ~   kernel  kind    operations  buffers
 # ~   matmul  matmul  matmul      x, matrix, out

@@ -5,9 +5,8 @@ by side, x @ concatenate([q, k, v]), reads x once and keeps the machine busy for
 it are the three results.
 
 A pass is a function from a graph to a graph. Yours joins the end of minicomp's list of passes.
-What it needs: `rewrite(graph, rule)` from minicomp/ir/graph.py calls a rule for each value in
-order and
-puts what it returns in the value's place; `build(value, op, *operands, **attributes)` from
+What it needs: `rewrite(graph, rule)` from minicomp/ir/graph.py calls a rule for each value in order
+and puts what it returns in the value's place; `build(value, op, *operands, **attributes)` from
 minicomp/passes/build.py makes a new value.
 """
 
