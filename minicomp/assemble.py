@@ -23,6 +23,7 @@ from minicomp.runtime.cpu import ArrayView, CpuExecutable, ExternalStep, KernelS
 from minicomp.runtime.cpu_kernels import CompiledKernel, bare_product, loop_kernel, matmul_kernel
 from minicomp.runtime.stepwise import StepwiseRun, epilogue_of
 from minicomp.runtime.target import host_target
+from minicomp.runtime.threads import prepare
 from minicomp.selection.candidates import Candidate, Choice
 from minicomp.selection.choose import Selector
 from minicomp.selection.externals import External, call_external
@@ -58,6 +59,7 @@ class Assembler:
         self.externals, self.selector = externals, selector
         self.target = host_target()
         self.use_disk_cache = not selector.options.force_disable_caches
+        prepare(self.use_disk_cache)
         self.steps: list[RunStep] = []
         self.extra: list[Buffer] = []
         self.choices: list[Choice] = []

@@ -175,8 +175,11 @@ class _LoopEmission:
         blocks = -(-last.extent // block)
         whole = last.extent - last.extent % self.schedule.vector_width
         with counted_loop(self.builder, self.function.begin, self.function.end, 1, "unit") as unit:
-            column_block = self.builder.urem(unit, literal(i64, blocks))
-            self._set_outer(rest, self.builder.udiv(unit, literal(i64, blocks)))
+            column_block, row = literal(i64, 0), unit
+            if blocks > 1:
+                column_block = self.builder.urem(unit, literal(i64, blocks))
+                row = self.builder.udiv(unit, literal(i64, blocks))
+            self._set_outer(rest, row)
             start = self.builder.mul(column_block, literal(i64, block), name="start")
             self._block(last, start, block, whole)
             if whole < last.extent:

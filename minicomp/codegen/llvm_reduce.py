@@ -67,6 +67,8 @@ class Accumulators:
         self.builder = function.builder
         self.reductions = reductions
         self.slots: dict[tuple[int, int, int], _Slot] = {}
+        if not reductions:
+            return
         # The identities are stored in a block of their own, which later slots append to.
         self.start = self.builder.append_basic_block("fold.start")
         self.builder.branch(self.start)

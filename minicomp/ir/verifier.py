@@ -52,7 +52,7 @@ def _check_definition(value: Value, defined: set[Value]) -> None:
         raise GraphError("is listed twice")
     for number, operand in enumerate(value.operands):
         if operand not in defined:
-            raise GraphError(f"operand {number}, a {operand.op}, is not defined before its use")
+            raise GraphError(f"operand {number} ({operand.op}) is not defined before its use")
 
 
 def _check_value(value: Value) -> None:

@@ -59,6 +59,12 @@ def default_num_threads() -> int:
     return min(os.cpu_count() or 1, MAX_THREADS)
 
 
+def prepare(use_disk_cache: bool = True) -> None:
+    """Compile the pool's code now, and say whether through the disk cache. Else the first use
+    does it, through the cache."""
+    _pool(use_disk_cache)
+
+
 def parallel_for_address() -> int:
     """Where `minicomp_parallel_for` is, for the imports of generated code."""
     return _pool().library.address("minicomp_parallel_for")
@@ -93,9 +99,9 @@ def park() -> None:
 class _Pool:
     """The generated code of the pool, and the Python threads inside it."""
 
-    def __init__(self) -> None:
+    def __init__(self, use_disk_cache: bool) -> None:
         text = emit_thread_pool(host_target().architecture, time.CLOCK_MONOTONIC)
-        self.library = compile_ir(text, [*_FUNCTIONS, *_VARIABLES])
+        self.library = compile_ir(text, [*_FUNCTIONS, *_VARIABLES], use_disk_cache=use_disk_cache)
         self.functions = {
             name: kind(self.library.address(name)) for name, kind in _FUNCTIONS.items()
         }
@@ -154,10 +160,10 @@ _lock = threading.RLock()
 _made: list[_Pool] = []  # the pool, once something has asked for it
 
 
-def _pool() -> _Pool:
+def _pool(use_disk_cache: bool = True) -> _Pool:
     with _lock:
         if not _made:
-            _made.append(_Pool())
+            _made.append(_Pool(use_disk_cache))
             atexit.register(_made[0].stop)
         return _made[0]
 

@@ -24,6 +24,7 @@ from minicomp.errors import CacheWarning
 from minicomp.options import Options
 from minicomp.selection.candidates import KINDS, OK, STATUSES, Candidate, CandidateReport
 from minicomp.selection.site import CallSite
+from minicomp.selection.timing import are_times_lasting
 
 FORMAT = 1
 
@@ -116,8 +117,9 @@ class Memory:
             return None
 
     def remember(self, key: Key, record: Record) -> None:
+        """Keep the record: for this module, and on disk unless its times are made up."""
         self.records[key.text] = record
-        if self.disk is not None and key.is_lasting:
+        if self.disk is not None and key.is_lasting and are_times_lasting():
             self.disk.put(_name(key), encode(record, key))
 
 

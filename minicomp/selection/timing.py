@@ -148,19 +148,27 @@ def _guarded(run: Run) -> Run:
 
 
 _timer: ContextVar[Timer | None] = ContextVar("minicomp timer", default=None)
+_remembers: ContextVar[bool] = ContextVar("minicomp_remembers", default=True)
 
 
 @contextmanager
-def use_timer(timer: Timer) -> Iterator[None]:
+def use_timer(timer: Timer, *, remember: bool = False) -> Iterator[None]:
     """Within the block, `timer(candidate_name, run) -> seconds` replaces the clock.
 
-    It may call `run` or not. Other threads keep the real clock.
+    It may call `run` or not. Other threads keep the real clock. Choices made so go to the disk
+    cache only if `remember` says that the times are to be believed.
     """
-    token = _timer.set(timer)
+    token, kept = _timer.set(timer), _remembers.set(remember)
     try:
         yield
     finally:
         _timer.reset(token)
+        _remembers.reset(kept)
+
+
+def are_times_lasting() -> bool:
+    """Whether choices made now may be remembered on disk: not where their times are made up."""
+    return _remembers.get()
 
 
 def current_clock(default: Callable[[], Clock]) -> Clock:

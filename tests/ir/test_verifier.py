@@ -43,7 +43,7 @@ CUDA = tensor("y", TensorType((2, 3), "float32", "cuda"))
     ("graph", "message"),
     [
         (broken(X, Y, Y), "%1 = exp(%x) : f32[2,3]: is listed twice"),
-        (broken(Y, X), "operand 0, a input, is not defined before its use"),
+        (broken(Y, X), "operand 0 (input) is not defined before its use"),
         (broken(Y), "exp(%undefined) : f32[2,3]: operand 0"),
         (broken(X, outputs=(Y,)), "output 0 is not a value of the graph"),
         (broken(X, Value("foo", (X,), {}, F32)), "there is no op 'foo'"),

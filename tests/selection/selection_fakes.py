@@ -90,7 +90,7 @@ class Bench:
             return (times or {}).get(name, default_time)
 
         operands = Operands(self.a, self.b, self.output, self.epilogue)
-        with use_timer(timer):
+        with use_timer(timer, remember=True):
             return self.selector.select(self.site, operands, self.candidates)
 
 
