@@ -24,7 +24,7 @@ from minicomp.explain import Explanation
 from minicomp.ir import Graph
 from minicomp.ir.interpreter import checked_inputs
 from minicomp.ir.verifier import verify
-from minicomp.kernels.program import build_program
+from minicomp.kernels.program import build_program, strides_of
 from minicomp.nn.module import state_key
 from minicomp.options import Options
 from minicomp.passes import optimize
@@ -68,9 +68,9 @@ def compile_graph(
     graph = verify(frozen(traced)) if options.freeze else traced
     graph = optimize(graph, trace=show_pass)
     graph = verify(split_reductions(graph))
-    graph = verify(materialize(graph))
-    clusters = fuse(graph, epilogues=options.epilogue_fusion)
     arrays = arrays_of(graph, inputs)
+    graph = verify(materialize(graph, strides_of(graph, arrays)))
+    clusters = fuse(graph, epilogues=options.epilogue_fusion)
     program = show("kernels", build_program(graph, clusters, arrays))
     assembler = Assembler(program, arrays, externals, selector, threads)
     executable = assembler.assemble()
@@ -135,6 +135,10 @@ def compile(
             "once for each; leave it out"
         )
     resolved = resolve_options(mode, options)
+    if isinstance(model, type):
+        raise OptionError(
+            f"compile() wants a module, got the class {model.__name__}; call it first"
+        )
     if not callable(model) and not isinstance(model, Graph):
         raise OptionError(
             f"compile() wants a module, a function or a graph, got {type(model).__name__}"

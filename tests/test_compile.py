@@ -215,6 +215,15 @@ def test_numpy_scalars_and_axisless_arrays_are_tensors():
     assert compiled(np.float32(3), np.array(2, np.float32)).shape == ()
 
 
+def test_a_linear_layer_reads_a_batch_of_sequences_in_place():
+    layer, x = nn.Linear(16, 4), floats(2, 10, 16)
+    compiled = minicomp.compile(layer)
+    for array in (x, np.swapaxes(floats(10, 2, 16), 0, 1)):  # contiguous, and not
+        expected = array @ layer.weight.data.T + layer.bias.data
+        np.testing.assert_allclose(compiled(array), expected, rtol=1e-5, atol=1e-6)
+    assert [kernel.kind for kernel in compiled.explain(x).kernels] == ["matmul"]
+
+
 # --- threads ----------------------------------------------------------------------------------
 
 
@@ -314,6 +323,8 @@ def test_dynamic_shapes_are_refused_with_the_reason():
 def test_what_is_no_model_is_refused():
     with pytest.raises(OptionError, match="a module, a function or a graph, got int"):
         minicomp.compile(3)
+    with pytest.raises(OptionError, match="got the class ReLU; call it first"):
+        minicomp.compile(nn.ReLU)
 
 
 def test_options_do_not_leak_into_the_config():

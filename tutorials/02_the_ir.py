@@ -153,10 +153,9 @@ for values in [(left, wrong_type), (left, exp, stray), (exp, left)]:
         print(textwrap.fill(str(error), 90))
 # > after my_pass: %0 = exp(%left) : f32[4,9]: has the type f32[4,9], the table infers
 # > f32[4,8]
-# > after my_pass: %1 = neg(%undefined) : f32[8,2]: operand 0, a input, is not defined before
+# > after my_pass: %1 = neg(%undefined) : f32[8,2]: operand 0 (input) is not defined before
 # > its use
-# > after my_pass: %0 = exp(%left) : f32[4,8]: operand 0, a input, is not defined before its
-# > use
+# > after my_pass: %0 = exp(%left) : f32[4,8]: operand 0 (input) is not defined before its use
 
 # %% [markdown]
 # **Learned.** The verifier checks everything that later stages rely on: definition before use, one

@@ -85,15 +85,15 @@ print(body)
 wide = emit_loop_kernel(kernel, LoopSchedule("outer", vector_width=8, unroll=1), target)
 print(wide[wide.index("o0.body:") : wide.index("o0.done:")])
 # > o0.body:
-# >   %".25" = getelementptr float, ptr %"x", i64 %"o0"
+# >   %".23" = getelementptr float, ptr %"x", i64 %"o0"
+# >   %".24" = load <8 x float>, ptr %".23", align 4
+# >   %".25" = getelementptr float, ptr %"y", i64 %"o0"
 # >   %".26" = load <8 x float>, ptr %".25", align 4
-# >   %".27" = getelementptr float, ptr %"y", i64 %"o0"
-# >   %".28" = load <8 x float>, ptr %".27", align 4
-# >   %".29" = fadd <8 x float> %".26", %".28"
-# >   %".30" = fcmp ugt <8 x float> %".29", splat (float 0x0000000000000000)
-# >   %".31" = select  <8 x i1> %".30", <8 x float> %".29", <8 x float> splat (float 0x0000000000000000)
-# >   %".32" = getelementptr float, ptr %"maximum", i64 %"o0"
-# >   store <8 x float> %".31", ptr %".32", align 4
+# >   %".27" = fadd <8 x float> %".24", %".26"
+# >   %".28" = fcmp ugt <8 x float> %".27", splat (float 0x0000000000000000)
+# >   %".29" = select  <8 x i1> %".28", <8 x float> %".27", <8 x float> splat (float 0x0000000000000000)
+# >   %".30" = getelementptr float, ptr %"maximum", i64 %"o0"
+# >   store <8 x float> %".29", ptr %".30", align 4
 # >   %"o0.next" = add nsw i64 %"o0", 8
 # >   br label %"o0.head"
 # >

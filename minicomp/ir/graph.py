@@ -61,7 +61,7 @@ def dtype_name(dtype: Any) -> str:
         raise DTypeError(f"{dtype!r} is not a dtype; wanted one of {', '.join(DTYPES)}") from None
     if name not in DTYPES:
         raise DTypeError(
-            f"dtype {name} is not supported; wanted one of {', '.join(DTYPES)}; "
+            f"dtype {name} is not supported; wanted one of float32, float64, int32, int64, bool; "
             f"convert the array with .astype(np.float32), say"
         )
     return name

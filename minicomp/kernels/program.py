@@ -83,15 +83,20 @@ def build_program(
 ) -> Program:
     """The program of a graph, for inputs and parameters with the strides of `arrays` (in the
     order of the graph's values), or for contiguous ones."""
-    outside = [value for value in graph.values if value.op in ("input", "parameter")]
-    strides = {}
-    for value, array in zip(outside, arrays or (), strict=arrays is not None):
-        strides[value] = tuple(stride // array.itemsize for stride in array.strides)
-    builder = _ProgramBuilder(graph, strides)
+    builder = _ProgramBuilder(graph, {} if arrays is None else strides_of(graph, arrays))
     for cluster in clusters:
         builder.add(cluster)
     outputs = tuple(builder.placements[value].buffer for value in graph.outputs)
     return Program(graph, tuple(builder.buffers), tuple(builder.calls), outputs, builder.placements)
+
+
+def strides_of(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[Value, tuple[int, ...]]:
+    """The strides, in elements, of the arrays of a graph's inputs and parameters."""
+    outside = [value for value in graph.values if value.op in ("input", "parameter")]
+    return {
+        value: tuple(stride // array.itemsize for stride in array.strides)
+        for value, array in zip(outside, arrays, strict=True)
+    }
 
 
 class _ProgramBuilder:

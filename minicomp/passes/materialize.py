@@ -15,17 +15,19 @@ transposed or sliced weight is read in place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from minicomp.ir import Graph, Value
 from minicomp.ir.ops import kind, make
-from minicomp.kernels.indexing import Index, LoopVariable
+from minicomp.kernels.indexing import Index, LoopVariable, offset_of, row_major_strides
 from minicomp.kernels.lowering import movement_index
 
-#: Kinds whose values are memory: arrays from outside, and what is assembled from parts.
-BUFFER_OPS = ("input", "parameter", "constant", "pad", "concatenate")
+Strides = Mapping[Value, tuple[int, ...]]
 
 
-def materialize(graph: Graph) -> Graph:
-    """`graph` with copies inserted; see the module's docstring."""
+def materialize(graph: Graph, strides: Strides | None = None) -> Graph:
+    """`graph` with copies inserted; see the module's docstring. `strides` are those of inputs and
+    parameters, in elements, where they are not contiguous."""
     renamed: dict[Value, Value] = {}
     placed: list[Value] = []
 
@@ -39,7 +41,9 @@ def materialize(graph: Graph) -> Graph:
         if kind(value) == "assembly":
             operands = tuple(copied(operand) for operand in operands)
         elif value.op == "matmul":
-            operands = tuple(o if is_strided_view(o) else copied(o) for o in operands)
+            operands = tuple(
+                o if is_strided_view(o, strides or {}) else copied(o) for o in operands
+            )
         if operands != value.operands:
             current = Value(value.op, operands, value.attributes, value.type, value.location)
         else:
@@ -55,9 +59,10 @@ def materialize(graph: Graph) -> Graph:
     return Graph(graph.name, tuple(placed), tuple(outputs), graph.bindings, graph.output_tree)
 
 
-def is_strided_view(value: Value) -> bool:
+def is_strided_view(value: Value, strides: Strides) -> bool:
     """Whether a value is a buffer seen with constant strides: through movement ops alone, to
-    something that is in memory, at an offset that is affine in the value's own indices."""
+    something that is in memory, at an offset that is affine in the value's own indices. So is
+    (2, 10, 64) reshaped to (20, 64), if it is contiguous: the offsets are 64*i + j."""
     variables = [LoopVariable(f"d{axis}", extent) for axis, extent in enumerate(value.shape)]
     index = tuple(Index.of(variable) for variable in variables)
     while kind(value) == "movement":
@@ -65,4 +70,5 @@ def is_strided_view(value: Value) -> bool:
         (value,) = value.operands
     if value.op in ("full", "iota"):
         return False
-    return all(part.is_affine for part in index)
+    steps = strides.get(value) or row_major_strides(value.shape)
+    return offset_of(index, steps).is_affine

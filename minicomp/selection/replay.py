@@ -42,9 +42,12 @@ def choices_document(choices: Iterable[Choice]) -> dict[str, Any]:
 
 
 def save_choices(path: str | os.PathLike, choices: Iterable[Choice]) -> None:
-    """Write the choices to `path` as JSON; an existing file is replaced in one step."""
+    """Write the choices to `path` as JSON; an existing file is replaced in one step. ChoicesError
+    where there is no such folder."""
     text = json.dumps(choices_document(choices), indent=2) + "\n"
     target = Path(path)
+    if not target.parent.is_dir():
+        raise ChoicesError(f"cannot save choices to {target}: there is no folder {target.parent}")
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         draft.write_text(text)

@@ -287,6 +287,18 @@ class Tensor(TensorOperators, Symbolic):
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         self._refuse("a NumPy array from it", "it is no array", ARRAY)
 
+    def _refuse_in_place(self, other: Any) -> NoReturn:
+        raise TraceError(
+            "a traced tensor cannot be changed in place: other names and views of it would not "
+            "see the change; write x = x + y instead of x += y",
+            what="an operator with =",
+            location=user_location(),
+        )
+
+    # Without these Python would make `x += y` mean `x = x + y`, which NumPy does not.
+    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = _refuse_in_place
+    __ipow__ = __imatmul__ = __iand__ = __ior__ = __ixor__ = _refuse_in_place
+
     def __setitem__(self, key: Any, item: Any) -> NoReturn:
         raise TraceError(
             "a traced tensor cannot be changed in place; make a new one with minicomp.where, "

@@ -101,14 +101,31 @@ def test_copies_by_print(name, text, expected):
         ("%0 = slice(%x) {starts=[3,0], sizes=[2,3], steps=[-1,2]} : f32[2,3]", True),
         ("%0 = reshape(%x) {shape=[2,2,6]} : f32[2,2,6]", True),
         ("%0 = broadcast(%x) {shape=[3,4,6]} : f32[3,4,6]", True),
-        ("%0 = reshape(%x) {shape=[3,8]} : f32[3,8]", False),
+        ("%0 = reshape(%x) {shape=[3,8]} : f32[3,8]", True),
+        ("%0 = windows(%x) {axes=[1], sizes=[2], strides=[1], dilations=[1]} : f32[4,5,2]", True),
         ("%0 = neg(%x) : f32[4,6]", True),
         ("%0 = iota() {shape=[4], axis=0, dtype=f32} : f32[4]", False),
     ],
 )
 def test_what_is_a_view_with_constant_strides(line, is_view):
     graph = parse(f"graph f(%x: f32[4,6]) {{ {line} return %0 }}")
-    assert is_strided_view(graph.outputs[0]) == is_view
+    assert is_strided_view(graph.outputs[0], {}) == is_view
+
+
+@pytest.mark.parametrize(
+    ("shape", "strides", "is_view"),
+    [
+        ((24,), (6, 1), True),
+        ((24,), (1, 4), False),
+        ((24,), (12, 1), False),
+        ((2, 2, 6), (7, 2), True),
+    ],
+)
+def test_whether_a_reshape_is_a_view_depends_on_the_arrays_strides(shape, strides, is_view):
+    sizes = ",".join(map(str, shape))
+    line = f"%0 = reshape(%x) {{shape=[{sizes}]}} : f32[{sizes}]"
+    graph = parse(f"graph f(%x: f32[4,6]) {{ {line} return %0 }}")
+    assert is_strided_view(graph.outputs[0], {graph.inputs[0]: strides}) == is_view
 
 
 RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -124,6 +141,6 @@ def test_materialized_graphs_mean_the_same_and_what_is_read_is_in_memory(graph, 
         if kind(value) == "assembly":
             assert all(part.op == "copy" for part in value.operands)
         if value.op == "matmul":
-            assert all(map(is_strided_view, value.operands))
+            assert all(is_strided_view(operand, {}) for operand in value.operands)
     inputs, parameters = arrays_for(graph, seed)
     assert_computes(graph, interpret_flat(result, inputs, parameters), inputs, parameters)

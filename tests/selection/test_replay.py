@@ -156,3 +156,8 @@ def test_a_file_that_cannot_be_written_leaves_no_draft_behind(tmp_path):
     with pytest.raises(OSError):
         save_choices(tmp_path / "taken", [])
     assert [file.name for file in tmp_path.iterdir()] == ["taken"]
+
+
+def test_saving_to_a_folder_that_is_not_there_names_it(tmp_path):
+    with pytest.raises(ChoicesError, match=r"there is no folder .*missing"):
+        save_choices(tmp_path / "missing" / "choices.json", [])
