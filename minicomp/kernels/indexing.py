@@ -177,6 +177,14 @@ class Index:
             low, high = low + min(a, b), high + max(a, b)
         return low, high
 
+    @cached_property
+    def atoms(self) -> int:
+        """How many atoms there are, those inside divisions counted: what it costs to compute."""
+        return sum(
+            1 + (atom.numerator.atoms if isinstance(atom, Quotient | Remainder) else 0)
+            for atom, _ in self.terms
+        )
+
     def coefficient(self, variable: LoopVariable) -> int | None:
         """How far one step of `variable` moves the index; None where that is not a constant."""
         step = 0

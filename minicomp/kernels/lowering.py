@@ -43,11 +43,23 @@ from minicomp.kernels.indexing import (
     Element,
     Index,
     LoopVariable,
+    index_variables,
     offset_of,
     ravel,
     row_major_strides,
     unravel,
 )
+
+#: Index arithmetic of more atoms than this takes longer than a trip through memory. There must be
+#: a bound: each reshape of transposed data multiplies the atoms by the number of axes or so.
+MOST_ATOMS = 64
+
+#: Kinds whose ops are done anew for each element that is asked for.
+PER_ELEMENT = ("pointwise", "gather")
+
+#: A kernel that reads a value at several places does its ops again for each. It may do twice the
+#: ops of its values, and this many more per element: about what a trip through memory takes.
+MOST_REPEATED = 16
 
 
 class NotFusable(Exception):
@@ -118,6 +130,11 @@ def movement_index(value: Value, index: tuple[Index, ...]) -> tuple[Index, ...]:
     raise AssertionError(f"{value.op} is not a movement op")
 
 
+def is_tangled(index: Sequence[Index]) -> bool:
+    """Whether an index takes longer to compute than the element at it would take to store."""
+    return sum(part.atoms for part in index) > MOST_ATOMS
+
+
 def lower(
     cluster: Cluster, name: str, place: Place
 ) -> tuple[LoopKernel | MatmulKernel, tuple[int, ...]]:
@@ -144,6 +161,8 @@ class _Lowering:
         self.outer: tuple[LoopVariable, ...] = ()
         self.inner: tuple[LoopVariable, ...] = ()
         self.space: tuple[LoopVariable, ...] = ()  # one per axis of the iteration space
+        # The ops done beyond twice as many as there are elements to compute.
+        self.repeated = -2 * sum(v.size for v in cluster.members if kind(v) in PER_ELEMENT)
 
     def kernel(self) -> LoopKernel | MatmulKernel:
         return self._loop_kernel() if self.cluster.matmul is None else self._matmul_kernel()
@@ -281,10 +300,28 @@ class _Lowering:
 
     def element(self, value: Value, index: tuple[Index, ...]) -> Scalar:
         """The element of `value` at `index`, as a scalar expression."""
+        while kind(value) == "movement":
+            index = movement_index(value, index)
+            if is_tangled(index) and len(self.members) > 1:
+                raise NotFusable(f"{value!r} is read at an index that is long to compute")
+            (value,) = value.operands
         key = (value, index)
         if key not in self.done:
+            if value in self.members and kind(value) in PER_ELEMENT:
+                self._count(index)
             self.done[key] = self._element(value, index)
         return self.done[key]
+
+    def _count(self, index: tuple[Index, ...]) -> None:
+        """Take note that an op is done at `index`: once per row where that is the same for the
+        whole row, else in every iteration. Reading a sum of neighbours of sums of neighbours ...
+        multiplies the work with each of them, so there is a limit."""
+        varying = {variable for part in index for variable in index_variables(part)}
+        loops = self.space if varying & {*self.inner} else {*self.space} - {*self.inner}
+        self.repeated += prod(loop.extent for loop in loops)
+        iterations = prod(loop.extent for loop in self.space)
+        if self.repeated > MOST_REPEATED * iterations:
+            raise NotFusable("most elements would be computed again and again")
 
     def _element(self, value: Value, index: tuple[Index, ...]) -> Scalar:
         op_kind = kind(value)
@@ -292,8 +329,6 @@ class _Lowering:
             return Literal(value.dtype, value.attributes["value"])
         if value.op == "iota":
             return Position(value.dtype, index[value.attributes["axis"]])
-        if op_kind == "movement":
-            return self.element(value.operands[0], movement_index(value, index))
         if value not in self.members:
             return self._load(value, index)
         if value.op == "copy":

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from minicomp.ir import Graph, Value, rewrite
 from minicomp.kernels.indexing import Index, LoopVariable, offset_of, ravel, unravel
+from minicomp.kernels.lowering import is_tangled
 from minicomp.passes.build import broadcasted, build, reshaped
 
 
@@ -93,6 +94,8 @@ def _view_strides(value: Value) -> tuple[int, ...] | None:
     indices = tuple(Index.of(variable) for variable in variables)
     while value.op in ("reshape", "transpose", "broadcast", "slice"):
         indices = _source_indices(value, indices)
+        if is_tangled(indices):
+            return None
         (value,) = value.operands
     position = ravel(indices, value.shape)
     if not position.is_affine:

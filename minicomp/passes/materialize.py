@@ -10,7 +10,8 @@ concatenation and an operand of a matmul are places where somebody else reads.
                                                               return %1
 
 A matmul's operand needs no copy where the movement ops leave it a strided view of a buffer: a
-transposed or sliced weight is read in place.
+transposed or sliced weight is read in place. Where one movement op follows another for so long
+that finding an element would take longer than a trip through memory, there is a copy halfway.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from collections.abc import Mapping
 from minicomp.ir import Graph, Value
 from minicomp.ir.ops import kind, make
 from minicomp.kernels.indexing import Index, LoopVariable, offset_of, row_major_strides
-from minicomp.kernels.lowering import movement_index
+from minicomp.kernels.lowering import is_tangled, movement_index
 
 Strides = Mapping[Value, tuple[int, ...]]
+
+#: How many movement ops, one behind the other, are seen through.
+MOST_MOVEMENTS = 64
 
 
 def materialize(graph: Graph, strides: Strides | None = None) -> Graph:
@@ -44,6 +48,10 @@ def materialize(graph: Graph, strides: Strides | None = None) -> Graph:
             operands = tuple(
                 o if is_strided_view(o, strides or {}) else copied(o) for o in operands
             )
+        elif kind(value) == "movement" and kind(operands[0]) == "movement":
+            moved = Value(value.op, operands, value.attributes, value.type)
+            if seen_through(moved) is None:
+                operands = (copied(operands[0]),)
         if operands != value.operands:
             current = Value(value.op, operands, value.attributes, value.type, value.location)
         else:
@@ -63,12 +71,26 @@ def is_strided_view(value: Value, strides: Strides) -> bool:
     """Whether a value is a buffer seen with constant strides: through movement ops alone, to
     something that is in memory, at an offset that is affine in the value's own indices. So is
     (2, 10, 64) reshaped to (20, 64), if it is contiguous: the offsets are 64*i + j."""
+    found = seen_through(value)
+    if found is None:
+        return False
+    source, index = found
+    if source.op in ("full", "iota"):
+        return False
+    steps = strides.get(source) or row_major_strides(source.shape)
+    return offset_of(index, steps).is_affine
+
+
+def seen_through(value: Value) -> tuple[Value, tuple[Index, ...]] | None:
+    """What movement ops make `value` from, and at which index there each of its elements lies;
+    None where that takes too many ops or too long an index."""
     variables = [LoopVariable(f"d{axis}", extent) for axis, extent in enumerate(value.shape)]
     index = tuple(Index.of(variable) for variable in variables)
-    while kind(value) == "movement":
+    for _ in range(MOST_MOVEMENTS):
+        if kind(value) != "movement":
+            return value, index
         index = movement_index(value, index)
+        if is_tangled(index):
+            return None
         (value,) = value.operands
-    if value.op in ("full", "iota"):
-        return False
-    steps = strides.get(value) or row_major_strides(value.shape)
-    return offset_of(index, steps).is_affine
+    return None

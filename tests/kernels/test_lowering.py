@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from kernel_meaning import program_outputs
 from random_graphs import arrays_for, graphs
 
+import minicomp
 from minicomp.ir.interpreter import evaluate
 from minicomp.ir.ops import kind, make
 from minicomp.ir.text import parse
@@ -235,6 +236,48 @@ def test_what_cannot_be_one_kernel_says_why(reason, arguments, lines):
         stored = tuple(value for value in graph if value.op in ("neg", "sum"))
     with pytest.raises(NotFusable, match=reason):
         lowered(graph, stored=stored)
+
+
+def tangled(x, count=6):
+    y = minicomp.negative(x)
+    for _ in range(count):
+        y = y.T.reshape(4, 6)
+    return minicomp.negative(y)
+
+
+def sums_of_neighbours(x, count=10):
+    for _ in range(count):
+        x = x[1:] + x[:-1]
+    return x
+
+
+@pytest.mark.parametrize(
+    ("function", "shape", "reason"),
+    [
+        (tangled, (4, 6), "long to compute"),
+        (sums_of_neighbours, (99,), "computed again and again"),
+    ],
+)
+def test_what_would_be_too_much_work_in_one_kernel(function, shape, reason):
+    x = np.ones(shape, np.float32)
+    with pytest.raises(NotFusable, match=reason):
+        lowered(minicomp.trace(function, x))
+    assert lowered(minicomp.trace(lambda x: function(x, count=2), x))
+
+
+def test_reading_both_halves_of_a_value_does_nothing_twice():
+    """As gated units do: each half of the elements is computed once."""
+
+    def gated(x):
+        y = x
+        for n in range(30):
+            y = y * n + x
+        return y[:50] * y[50:]
+
+    graph = minicomp.trace(gated, np.ones(100, np.float32))
+    members = tuple(v for v in graph if kind(v) not in ("leaf", "movement"))
+    place = {v: contiguous(n, "t", v) for n, v in enumerate(graph)}
+    assert lower(Cluster(members, graph.outputs), "k", place.__getitem__)
 
 
 MOVEMENTS = [

@@ -1,7 +1,9 @@
 """Fusion: what becomes one kernel, what may not, and why."""
 
+import numpy as np
 import pytest
 
+import minicomp
 from minicomp.ir.text import parse
 from minicomp.kernels import LoopKernel, MatmulKernel
 from minicomp.kernels.program import build_program
@@ -193,3 +195,15 @@ def test_kernels_print_as_loops():
         "    sweep i0 in 1000:\n"
         "      div[1000*o0 + i0] = div(exp(sub(x[1000*o0 + i0], r0)), r1)"
     )
+
+
+def test_sums_of_neighbours_are_cut_before_work_is_done_again_and_again():
+    def scan(x):
+        for n in range(12):
+            x = x[: -(2**n)] + x[2**n :]
+        return x
+
+    x = np.arange(5000, dtype=np.float64)
+    clusters = fuse(materialize(minicomp.trace(scan, x)))
+    assert 2 <= len(clusters) <= 6
+    np.testing.assert_array_equal(minicomp.compile(scan)(x), scan(x))

@@ -1,11 +1,13 @@
 """What becomes memory: copies where somebody else reads, and nowhere else."""
 
+import numpy as np
 import pytest
 from error_bounds import assert_computes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_graphs import arrays_for, graphs
 
+import minicomp
 from minicomp.ir.interpreter import interpret_flat
 from minicomp.ir.ops import kind
 from minicomp.ir.text import parse
@@ -126,6 +128,56 @@ def test_whether_a_reshape_is_a_view_depends_on_the_arrays_strides(shape, stride
     line = f"%0 = reshape(%x) {{shape=[{sizes}]}} : f32[{sizes}]"
     graph = parse(f"graph f(%x: f32[4,6]) {{ {line} return %0 }}")
     assert is_strided_view(graph.outputs[0], {graph.inputs[0]: strides}) == is_view
+
+
+def chain(count, lines):
+    """A value through `count` rounds of movement lines; the shape is what it was."""
+    text, number = "", 0
+    for _ in range(count):
+        for line in lines:
+            source = f"%{number - 1}" if number else "%x"
+            text += f"%{number} = {line.replace('%', source)}\n"
+            number += 1
+    return parse(f"graph f(%x: f32[4,6]) {{ {text} %y = neg(%{number - 1}) : f32[4,6] return %y }}")
+
+
+TANGLE = [
+    "transpose(%) {permutation=[1,0]} : f32[6,4]",
+    "reshape(%) {shape=[4,6]} : f32[4,6]",
+]
+FLIPS = [
+    "slice(%) {starts=[3,0], sizes=[4,6], steps=[-1,1]} : f32[4,6]",
+    "transpose(%) {permutation=[1,0]} : f32[6,4]",
+    "slice(%) {starts=[5,0], sizes=[6,4], steps=[-1,1]} : f32[6,4]",
+    "transpose(%) {permutation=[1,0]} : f32[4,6]",
+]
+
+
+@pytest.mark.parametrize(("lines", "rounds"), [(TANGLE, 40), (FLIPS, 100)])
+def test_a_long_chain_of_movement_has_copies_halfway(lines, rounds):
+    graph = chain(rounds, lines)
+    result = verify(materialize(graph))
+    copies = [value for value in result if value.op == "copy"]
+    assert 0 < len(copies) < len(graph) / 2
+    x = np.arange(24, dtype=np.float32).reshape(4, 6)
+    assert_computes(graph, [minicomp.compile(graph)(x)], [x])
+
+
+def test_a_short_chain_is_seen_through():
+    assert all(value.op != "copy" for value in materialize(chain(2, TANGLE)))
+    assert all(value.op != "copy" for value in materialize(chain(10, FLIPS)))
+
+
+def test_rows_are_not_merged_through_a_long_chain():
+    """A product of tangled rows: as many reshapes as a user likes."""
+
+    def product(x, w):
+        for _ in range(20):
+            x = x.T.reshape(4, 6)
+        return x.reshape(2, 2, 6) @ w
+
+    x, w = np.ones((4, 6), np.float32), np.ones((6, 3), np.float32)
+    np.testing.assert_allclose(minicomp.compile(product)(x, w), product(x, w))
 
 
 RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
