@@ -156,6 +156,20 @@ def test_a_captured_array_is_read_at_each_call():
     np.testing.assert_array_equal(compiled(x), x + weight)
 
 
+def test_expressions_that_share_much_are_compiled_in_time():
+    # Written out in full, as text, either of these has billions of terms.
+    def halved(x):
+        for _ in range(60):
+            x = minicomp.maximum(1 - x, x) // 2
+        return x
+
+    x, index = np.ones((2, 2), np.float32), np.arange(4)
+    product = minicomp.compile(lambda x: halved(x @ x))
+    np.testing.assert_array_equal(product(x), minicomp.interpret(product.graph(x), x))
+    picked = minicomp.compile(lambda x, i: minicomp.take(x, halved(i)))
+    np.testing.assert_array_equal(picked(index, index), index[halved(index)])
+
+
 def test_evaluation_and_training_mode_are_compiled_once_each():
     module = nn.Sequential(nn.Linear(3, 3), nn.Dropout(0.5)).eval()
     forward, traces = counted(module.forward)
