@@ -19,6 +19,7 @@ from minicomp.codegen.matmul_schedules import schedules
 from minicomp.kernels import LoopKernel, MatmulKernel, View
 from minicomp.kernels.indexing import row_major_strides
 from minicomp.kernels.program import Buffer, Call, Program
+from minicomp.kernels.text import expression_text
 from minicomp.runtime.cpu import ArrayView, CpuExecutable, ExternalStep, KernelStep, RunStep
 from minicomp.runtime.cpu_kernels import CompiledKernel, bare_product, loop_kernel, matmul_kernel
 from minicomp.runtime.stepwise import StepwiseRun, epilogue_of
@@ -217,7 +218,7 @@ def call_site(call: Call, kernel: MatmulKernel) -> CallSite:
         strides=(a.strides, b.strides),
         dtypes=(product.operands[0].dtype, product.operands[1].dtype),
         device=product.device,
-        epilogue="" if not kernel.has_epilogue else _epilogue_text(kernel),
+        epilogue=expression_text(kernel.store.scalar) if kernel.has_epilogue else "",
         location=product.location,
     )
 
@@ -232,11 +233,6 @@ def operand_views(call: Call, kernel: MatmulKernel) -> tuple[ArrayView, ArrayVie
         return ArrayView.of(side, call.buffers[side.buffer], dtype, (*batch, *shape))
 
     return view(kernel.a, (m, k)), view(kernel.b, (k, n))
-
-
-def _epilogue_text(kernel: MatmulKernel) -> str:
-    """What follows the product, as part of a site's key: ops, and where they read."""
-    return str(kernel.store.scalar)
 
 
 def _is_whole(call: Call, program: Program) -> bool:

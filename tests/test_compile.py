@@ -97,6 +97,56 @@ def test_a_plain_attribute_that_changes_is_traced_again():
     np.testing.assert_array_equal(compiled(x), x * 2 + 1)
 
 
+class Adjustable(nn.Module):
+    """A trace of it depends on attributes of many kinds."""
+
+    def __init__(self):
+        super().__init__()
+        self._hidden = 2.0
+        self.function = minicomp.relu
+        self.layer = nn.ReLU()
+        self.scalar = np.float32(2)
+        self.numbers = [1.0]
+        self.pair = (1, 2)
+
+    def forward(self, x):
+        y = self.layer(self.function(x * self._hidden * self.numbers[0])) * self.scalar
+        return y + np.full((), self.pair[0]).astype(type(self.pair[0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("_hidden", 20.0),
+        ("function", minicomp.tanh),
+        ("layer", nn.Tanh()),
+        ("scalar", np.float32(100)),
+        ("numbers", [3.0]),
+        ("pair", (7.0, 2)),
+    ],
+)
+def test_an_attribute_of_any_kind_that_is_set_is_traced_again(name, value):
+    module = Adjustable()
+    compiled = minicomp.compile(module)
+    x = np.array([-1, 0.5, 1], np.float32)
+    before = compiled(x)
+    compiled(x)
+    setattr(module, name, value)
+    result = compiled(x)
+    assert not np.array_equal(result, before)
+    np.testing.assert_allclose(result, module(x), rtol=1e-6)
+
+
+def test_a_layer_put_where_one_was_deleted_is_traced_again():
+    module = nn.Sequential(nn.ReLU())
+    compiled = minicomp.compile(module)
+    x = floats(8)
+    for kind in (nn.ReLU, nn.Tanh, nn.Sigmoid) * 3:
+        module._modules["0"] = None  # the one that was there is gone, and its id is free
+        setattr(module, "0", kind())
+        np.testing.assert_allclose(compiled(x), module(x), rtol=1e-6)
+
+
 def test_a_captured_array_is_read_at_each_call():
     weight = floats(3)
     compiled = minicomp.compile(lambda x: x + weight)
@@ -104,6 +154,20 @@ def test_a_captured_array_is_read_at_each_call():
     np.testing.assert_array_equal(compiled(x), x + weight)
     weight += 1
     np.testing.assert_array_equal(compiled(x), x + weight)
+
+
+def test_expressions_that_share_much_are_compiled_in_time():
+    # Written out in full, as text, either of these has billions of terms.
+    def halved(x):
+        for _ in range(60):
+            x = minicomp.maximum(1 - x, x) // 2
+        return x
+
+    x, index = np.ones((2, 2), np.float32), np.arange(4)
+    product = minicomp.compile(lambda x: halved(x @ x))
+    np.testing.assert_array_equal(product(x), minicomp.interpret(product.graph(x), x))
+    picked = minicomp.compile(lambda x, i: minicomp.take(x, halved(i)))
+    np.testing.assert_array_equal(picked(index, index), index[halved(index)])
 
 
 def test_evaluation_and_training_mode_are_compiled_once_each():

@@ -27,10 +27,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from math import prod
 
 from minicomp.ir import Location, short_dtype
 from minicomp.kernels.indexing import Index, LoopVariable
+
+#: Scalars in an expression's text: with more it is cut short, as it may be exponentially long.
+LONGEST_TEXT = 500
 
 # --- scalar expressions -------------------------------------------------------------------------
 # Compared by identity: lowering shares equal subexpressions through a memo, so that a tree of
@@ -103,7 +107,14 @@ class Apply(Scalar):
 
     def __str__(self) -> str:
         name = f"cast_{short_dtype(self.dtype)}" if self.op == "cast" else self.op
+        if self.tree_size > LONGEST_TEXT:
+            return f"{name}(...)"
         return f"{name}({', '.join(map(str, self.operands))})"
+
+    @cached_property
+    def tree_size(self) -> int:
+        """How many scalars are written in its text, where those that are shared come again."""
+        return 1 + sum(getattr(operand, "tree_size", 1) for operand in self.operands)
 
 
 @dataclass(frozen=True, eq=False)

@@ -53,6 +53,14 @@ def matmul_kernel_text(kernel: MatmulKernel) -> str:
     return "\n".join(lines)
 
 
+def expression_text(scalar: Scalar) -> str:
+    """An expression on one line, what occurs in it more than once first and once:
+    `t0 = exp(x[n]); mul(t0, t0)`."""
+    lines: list[str] = []
+    text = _Names([scalar]).text(scalar, lines)
+    return "; ".join([*lines, text])
+
+
 def _signature(name: str, arguments: Iterable[Argument]) -> str:
     inside = ", ".join(
         f"{a.name}: {short_dtype(a.dtype)}[{a.size}]{' written' if a.written else ''}"

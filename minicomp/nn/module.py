@@ -389,30 +389,51 @@ def _store(module: Module, table: dict[str, Any], key: str, array: np.ndarray) -
         mark_changed(module)
 
 
-#: What an attribute may be that a trace can depend on without its being an array.
-_PLAIN = (bool, int, float, complex, str, bytes, type(None))
+#: What tells itself from others by type and text, also inside tuples.
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
+
+#: A module's own bookkeeping: what a trace reads of it is looked at through the tables below.
+_OWN_ATTRIBUTES = {"_version", "_checked", "_unsaved", "_parameters", "_buffers", "_modules"}
+
+
+class _Same:
+    """An object as part of a key: equal to itself alone. It is kept, since the id of one that is
+    gone may be given to another."""
+
+    __slots__ = ("thing",)
+
+    def __init__(self, thing: Any):
+        self.thing = thing
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.thing is other.thing
+
+    def __hash__(self) -> int:
+        return id(self.thing)
 
 
 def state_key(modules: Iterable[Module]) -> Any:
     """A hashable account of what a trace reads off modules besides the contents of arrays: modes,
-    plain attributes, and which modules and parameters there are. Modules whose `structure_version`
-    has changed and changed back, as by `eval()` and `train()`, have the same key again."""
+    attributes, and which modules and parameters there are. Modules whose `structure_version` has
+    changed and changed back, as by `eval()` and `train()`, have the same key again."""
     return tuple(
-        (path, id(module), *_plain_attributes(module))
+        (path, _Same(module), *_attributes(module))
         for owner in modules
         for path, module in owner.named_modules()
     )
 
 
-def _plain_attributes(module: Module) -> Iterator[Any]:
+def _attributes(module: Module) -> Iterator[Any]:
     for name, item in vars(module).items():
-        if _is_plain(item) and not name.startswith("_"):
-            yield name, type(item), item
-        elif isinstance(item, np.ndarray):
-            yield name, id(item)
+        if name in _OWN_ATTRIBUTES:
+            continue
+        # As text, since 1, 1.0 and True are equal, and so are 0.0 and -0.0.
+        yield name, (type(item), repr(item)) if _is_plain(item) else _Same(item)
     for name, holder in (*module._parameters.items(), *module._buffers.items()):
-        yield name, id(holder)
+        yield name, _Same(holder)
 
 
 def _is_plain(item: Any) -> bool:
-    return isinstance(item, _PLAIN) or (isinstance(item, tuple) and all(map(_is_plain, item)))
+    if type(item) is tuple:
+        return all(map(_is_plain, item))
+    return isinstance(item, _PLAIN)

@@ -14,7 +14,7 @@ reductions share a space, and everything between them is read at the row being c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from minicomp.ir import Graph, Value
@@ -146,29 +146,48 @@ class _Fusion:
         return space > size and any(value.op in EXPENSIVE for value in producer.members)
 
     def _path_between(self, producer: _Group, consumer: _Group) -> bool:
-        """Whether something outside both reads the producer and is read by the consumer."""
-        last = max(self.order[value] for value in consumer.members)
-        seen: set[_Group] = set()
-        stack = list(self._reading_groups(producer))
+        """Whether something outside both reads the producer and is read by the consumer.
+
+        Positions in the definition order do not bound the search: a group spans a stretch of it,
+        so that a path may go beyond the consumer's last value and come back. It is made from both
+        ends in turns instead, and the end with less around it tells soon.
+        """
+        searches = (
+            self._reaches(producer, consumer, self._reading_groups),
+            self._reaches(consumer, producer, self._source_groups),
+        )
+        answers = (answer for both in zip(*searches) for answer in both)
+        return next(answer for answer in answers if answer is not None)
+
+    def _reaches(
+        self, start: _Group, goal: _Group, beside: Callable[[_Group], Iterator[_Group]]
+    ) -> Iterator[bool | None]:
+        """A search for a path from start to goal through others, in steps: None until known."""
+        seen = {start, goal}
+        stack = [group for group in beside(start) if group is not goal]
         while stack:
             group = stack.pop()
-            if group in seen or group is producer:
-                continue
-            if group is consumer:
+            if group in seen:
                 continue
             seen.add(group)
-            for following in self._reading_groups(group):
-                if following is consumer or following is producer:
-                    return True
-                if min(self.order[value] for value in following.members) <= last:
-                    stack.append(following)
-        return False
+            following = list(beside(group))
+            if goal in following:
+                yield True
+            stack += following
+            yield None
+        yield False
 
     def _reading_groups(self, group: _Group) -> Iterator[_Group]:
         for value in group.members:
             for reader in self.readers[value]:
                 if self.group_of[reader] is not group:
                     yield self.group_of[reader]
+
+    def _source_groups(self, group: _Group) -> Iterator[_Group]:
+        for value in group.members:
+            for source in self.sources[value]:
+                if self.group_of[source] is not group:
+                    yield self.group_of[source]
 
     def _one_kernel(self, group: _Group) -> bool:
         """Ask lowering, with every value that is in memory in a contiguous buffer."""
@@ -212,7 +231,4 @@ class _Fusion:
                     yield self.cluster(current)
                     continue
                 stack.append((current, True))
-                for value in current.members:
-                    for source in self.sources[value]:
-                        if self.group_of[source] is not current:
-                            stack.append((self.group_of[source], False))
+                stack += [(source, False) for source in self._source_groups(current)]

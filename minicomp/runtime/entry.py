@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -63,6 +64,8 @@ class Entry:
         (main,) = executable.segments
         assert isinstance(main, NativeSegment)
         self.plan = _plan(executable, main.seconds)
+        self._executable = executable  # its constants are read, also by calls that outlive it
+        self._arming = threading.Lock()
         self.context = (ctypes.c_int64 * self.plan.slots)()
         self.context[EPOCH] = -1
         self._arena, self.context[ARENA] = executable.new_arena()
@@ -89,11 +92,12 @@ class Entry:
 
     def arm(self, parameters: Sequence[np.ndarray], at_epoch: int) -> None:
         """Let calls through as long as the epoch is `at_epoch`, read before `parameters` were."""
-        self.context[EPOCH] = -1  # nobody gets in while the addresses change
-        for position, array in enumerate(parameters):
-            self.context[self.plan.parameter_slot(position)] = id(array)
-        self._held = list(parameters)
-        self.context[EPOCH] = at_epoch
+        with self._arming:  # one thread's addresses with another's arrays held would dangle
+            self.context[EPOCH] = -1  # nobody gets in while the addresses change
+            for position, array in enumerate(parameters):
+                self.context[self.plan.parameter_slot(position)] = id(array)
+            self._held = list(parameters)
+            self.context[EPOCH] = at_epoch
 
     def _imports(self) -> dict[str, int]:
         dtypes = {kind.dtype for _, kind in (*self.plan.inputs, *self.plan.parameters)}

@@ -76,6 +76,8 @@ def record_key(
         "candidates": offered,
         "external_check": options.external_check,
         "matmul_precision": options.matmul_precision,
+        # A choice that a small budget cut short is not what a larger one would find.
+        "budget": options.autotune_budget_seconds,
     }
     return Key(json.dumps(parts), is_lasting)
 

@@ -7,7 +7,7 @@ import minicomp
 from minicomp.ir.text import parse
 from minicomp.kernels import LoopKernel, MatmulKernel
 from minicomp.kernels.program import build_program
-from minicomp.passes.fuse import fuse
+from minicomp.passes.fuse import _Fusion, _Group, fuse
 from minicomp.passes.materialize import materialize
 
 
@@ -181,6 +181,26 @@ def test_long_chains_are_cut_so_that_a_kernel_stays_bounded(count):
     clusters = clusters_of(text + f"\nreturn %{count}\n}}")
     assert sum(map(len, clusters)) == count + 1
     assert max(map(len, clusters)) <= 96
+
+
+def test_a_path_is_found_that_goes_beyond_the_consumer_and_comes_back():
+    graph = parse("""graph f(%x: f32[4]) {
+      %producer = exp(%x) : f32[4]
+      %early = neg(%x) : f32[4]
+      %consumer = add(%producer, %early) : f32[4]
+      %between = tanh(%producer) : f32[4]
+      %beyond = sin(%between) : f32[4]
+      %late = mul(%beyond, %early) : f32[4]
+      return %consumer, %late
+    }""")
+    values = {value.op: value for value in graph}
+    fusion = _Fusion(graph, epilogues=True)
+    groups = fusion.group_of
+    # Were late one group with early, then producer, between, beyond, late and early, consumer.
+    assert not fusion._path_between(groups[values["exp"]], groups[values["add"]])
+    both = _Group({values["neg"]: None, values["mul"]: None})
+    groups[values["neg"]] = groups[values["mul"]] = both
+    assert fusion._path_between(groups[values["exp"]], groups[values["add"]])
 
 
 def test_kernels_print_as_loops():

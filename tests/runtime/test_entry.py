@@ -156,6 +156,18 @@ def test_a_function_outlives_what_made_it():
     np.testing.assert_array_equal(function(x), x * 3)
 
 
+def test_its_constants_outlive_what_made_it():
+    x, weight = floats(1000), np.arange(1000, dtype=np.float32)
+    compiled = minicomp.compile(lambda x: x + weight, options={"freeze": True})
+    wanted = compiled(x)
+    (function,) = compiled._fast_calls
+    del compiled
+    gc.collect()
+    others = [np.full(1000, -7, np.float32) for _ in range(50)]  # where the constant was, if freed
+    np.testing.assert_array_equal(function(x), wanted)
+    del others
+
+
 def test_weights_given_away_while_another_thread_computes_with_them_stay_alive():
     module = nn.Linear(512, 512)
     x = floats(256, 512)

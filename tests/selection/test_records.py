@@ -69,6 +69,7 @@ def test_equal_call_sites_of_one_module_are_tuned_once():
         {"epilogue": np.tanh},
         {"external_check": "strict"},
         {"matmul_precision": "high"},
+        {"autotune_budget_seconds": 1e6},
     ],
 )
 def test_a_change_of_what_the_choice_depends_on_is_tuned_anew(disk, change):
