@@ -16,8 +16,9 @@ ALL_LANES = 0xFFFFFFFF  # the mask of a warp's 32 threads
 
 
 def _type_of(*operands: Operand) -> str:
-    """The type of the first operand that is a register."""
-    return next(x.type for x in operands if isinstance(x, Register))
+    """The type of the first operand that is a register; of literals alone, f32 or s32."""
+    literal = "f32" if any(isinstance(x, float) for x in operands) else "s32"
+    return next((x.type for x in operands if isinstance(x, Register)), literal)
 
 
 class Instructions:

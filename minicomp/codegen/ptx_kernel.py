@@ -1,6 +1,6 @@
 """What the PTX back end hands to the runtime: a kernel's text, and how to launch it.
 
-In: from `ptx_loops` or `ptx_matmul`. Out: to `runtime.cuda`, which assembles, loads and launches it.
+In: from `ptx_loops` or `ptx_matmul`. Out: to `runtime.cuda`, which loads and launches it.
 
     PTXKernel(text=".version 7.0 ...", name="add", grid=(4, 1, 1), block=(256, 1, 1))
 """

@@ -10,6 +10,7 @@ says how a type is declared and what its registers are called.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass, replace
 
@@ -92,8 +93,6 @@ def text_of(operand: Operand | str, kind: str) -> str:
 
 
 def _as_float32(value: float) -> float:
-    """`value`, where too large for float32 infinity, which struct would refuse."""
+    """`value`; one too large for float32 as infinity, since struct would refuse it."""
     largest = 3.4028235677973366e38  # from here on rounds to infinity
-    return (
-        value if abs(value) < largest or value != value else float("inf") * (1 if value > 0 else -1)
-    )
+    return math.copysign(math.inf, value) if abs(value) >= largest else value

@@ -147,7 +147,9 @@ def test_the_assembler_takes_every_kind_of_instruction(tmp_path, target):
     builder.store("global", "f32", out, sums)
     integer = builder.rem(builder.div(builder.cvt(total, "s32", "rzi"), 3), 5)
     shifted = builder.shr(builder.shl(builder.xor(integer, 1), 2), 1)
-    builder.store("global", "s32", out, builder.selp(shifted, builder.bitcast(total, "s32"), builder.setp("ne", builder.load("global", "u8", x), 0)))  # fmt: skip
+    is_set = builder.setp("ne", builder.load("global", "u8", x), 0)
+    chosen = builder.selp(shifted, builder.bitcast(total, "s32"), is_set)
+    builder.store("global", "s32", out, chosen)
     source = tmp_path / "kernel.ptx"
     source.write_text(builder.text())
     command = [assembler, f"-arch={target}", str(source), "-o", str(tmp_path / "kernel.cubin")]
