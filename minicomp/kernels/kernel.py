@@ -140,12 +140,16 @@ class Product(Scalar):
 
 @dataclass(frozen=True)
 class Argument:
-    """One buffer that a kernel is given, by position. `size` is in elements."""
+    """One buffer that a kernel is given, by position. `size` is in elements.
+
+    `alignment` is in bytes: the first element is known to lie on a multiple of it.
+    """
 
     name: str
     dtype: str
     size: int
     written: bool = False
+    alignment: int = 1
 
 
 @dataclass(frozen=True, eq=False)
