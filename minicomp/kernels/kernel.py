@@ -142,7 +142,7 @@ class Product(Scalar):
 class Argument:
     """One buffer that a kernel is given, by position. `size` is in elements.
 
-    `alignment` is in bytes: the first element is known to lie on a multiple of it.
+    The buffer begins at a multiple of `alignment` bytes, and of its dtype's size in any case.
     """
 
     name: str
