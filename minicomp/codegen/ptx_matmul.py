@@ -57,6 +57,8 @@ class _MatmulEmission:
             kernel.name,
             [argument.name for argument in kernel.arguments],
             block=(plan.threads, 1, 1),
+            # Without this the assembler spills a few registers of small tiles for more blocks.
+            blocks_per_multiprocessor=1,
             comment=f"{plan.schedule}\n{kernel}",
         )
         self.indices = IndexRegisters(self.builder)

@@ -97,16 +97,26 @@ class TileCopy:
 
     # --- one tile ---
 
-    def start(self, stage: Register, more: Register | None, *, is_first: bool = False) -> None:
-        """Begin to copy the tile that is next to the stage, where `more` holds. `is_first`: it may
-        be less deep than the others."""
+    def start(
+        self,
+        stage: Register,
+        more: Register | None,
+        *,
+        is_first: bool = False,
+        part: int = 0,
+        parts: int = 1,
+    ) -> None:
+        """Begin to copy a part of the tile that is next to the stage, where `more` holds; with the
+        last part go on to the tile after it. `is_first`: it may be less deep than the others."""
         valid = _Validity(self, is_first)
-        self.loaded = []
-        for share in self.shares:
+        count = len(self.shares)
+        for share in self.shares[part * count // parts : (part + 1) * count // parts]:
             if self.tile.is_asynchronous:
                 self._copy(stage, share, more, valid(share))
             else:
                 self._load(share, self._both(more, valid(share)))
+        if part < parts - 1:
+            return
         tile = self.tile
         depth = tile.first_depth if is_first else tile.depth
         step = depth * tile.depth_stride * tile.itemsize

@@ -56,7 +56,7 @@ class GpuMatmulSchedule(MatmulSchedule):
     - "simt" and "mma": tiles of `block_depth` are copied to a ring of `stages` in shared memory;
       each warp computes a tile of `warp_rows` x `warp_columns`, by multiplying single numbers, or
       by the tensor cores (float32 is then rounded to TF32). `lane_rows` of a warp's 32 threads are
-      along the rows ("simt").
+      along the rows ("simt"). Copies of the next tile are started in `copy_parts`, one a step.
 
     Blocks start in an order that visits `group_rows` tiles down before it goes on to the right, so
     that those at work at a time share operands in the L2 cache.
@@ -69,6 +69,7 @@ class GpuMatmulSchedule(MatmulSchedule):
     warp_columns: int = 64
     lane_rows: int = 4
     stages: int = 3
+    copy_parts: int = 2
     group_rows: int = 8
 
     @property
