@@ -5,7 +5,7 @@ the emission needs. Nothing here knows PTX.
 
 >>> plan = GpuMatmulPlan(kernel, schedule)      # 4096 x 4096 x 4096, blocks of 128 x 128 x 8
 >>> plan.threads, plan.blocks, plan.depth_tiles, plan.shared_bytes
-(128, 1024, 512, 33280)
+(128, 1024, 512, 24960)
 
 The output is cut into tiles, one for each block of threads; a block's tile into those of its
 warps, and those into the elements that a thread keeps in registers. All run down the depth:
