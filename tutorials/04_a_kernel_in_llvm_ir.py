@@ -265,7 +265,7 @@ print(out)
 # the rows to do. Nothing in it checks anything: the compiler has checked shapes and dtypes before,
 # once, and the addresses it is given are its caller's word.
 #
-# **In the source.** [`CompiledKernel`](../minicomp/runtime/cpu_kernels.py); in a compiled module
+# **In the source.** [`CpuKernel`](../minicomp/runtime/cpu_kernels.py); in a compiled module
 # one native function calls all kernels in turn
 # ([`emit_program`](../minicomp/codegen/llvm_program.py)), and
 # [minicomp/runtime/threads.py](../minicomp/runtime/threads.py) shares out the rows.

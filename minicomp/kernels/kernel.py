@@ -140,12 +140,16 @@ class Product(Scalar):
 
 @dataclass(frozen=True)
 class Argument:
-    """One buffer that a kernel is given, by position. `size` is in elements."""
+    """One buffer that a kernel is given, by position. `size` is in elements.
+
+    The buffer begins at a multiple of `alignment` bytes, and of its dtype's size in any case.
+    """
 
     name: str
     dtype: str
     size: int
     written: bool = False
+    alignment: int = 1
 
 
 @dataclass(frozen=True, eq=False)

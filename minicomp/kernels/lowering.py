@@ -75,6 +75,7 @@ class Placement:
     offset: int
     strides: tuple[int, ...]
     size: int  # of the whole buffer, in elements
+    alignment: int = 1  # of the whole buffer, in bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -411,7 +412,9 @@ class _Lowering:
         taken = {argument.name for argument in self.arguments}
         while unique in taken or unique == "status":
             unique = f"{name}{len(taken)}"
-        self.arguments.append(Argument(unique, value.dtype, placement.size, written))
+        self.arguments.append(
+            Argument(unique, value.dtype, placement.size, written, placement.alignment)
+        )
         self.buffers.append(placement.buffer)
         return len(self.buffers) - 1
 
@@ -436,9 +439,9 @@ def fold_space(fold: Value | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return fold.operands[0].shape, tuple(axes)
 
 
-def contiguous(buffer: int, name: str, value: Value) -> Placement:
+def contiguous(buffer: int, name: str, value: Value, alignment: int = 1) -> Placement:
     """A row-major buffer of its own for a value."""
-    return Placement(buffer, name, 0, row_major_strides(value.shape), value.size)
+    return Placement(buffer, name, 0, row_major_strides(value.shape), value.size, alignment)
 
 
 def _variables(prefix: str, extents: Iterable[int]) -> tuple[LoopVariable, ...]:

@@ -85,6 +85,18 @@ class Entry:
         )
         self._held: list[np.ndarray] = []
 
+    def fast_call(
+        self, args: Sequence[Any], parameters: Sequence[Any], at_epoch: int
+    ) -> Callable[..., Any] | None:
+        """The native function, armed; None where arguments are nested or static, or parameters
+        had to be copied."""
+        if [*map(type, args)] != [np.ndarray] * len(self.plan.inputs):
+            return None
+        if any(type(array) is not np.ndarray for array in parameters):
+            return None
+        self.arm(parameters, at_epoch)
+        return self.function()
+
     def function(self) -> Callable[..., Any]:
         """A builtin function of arrays that gives the output, or a tuple of outputs, or None for
         "go through Python"; so does every call before `arm`. It keeps this object alive."""

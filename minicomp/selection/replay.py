@@ -105,8 +105,11 @@ class SavedChoices:
         return f"{len(self.choices)}: " + "; ".join(f"[{c.site}]" for c in self.choices)
 
 
-def load_choices(source: str | os.PathLike | Mapping[str, Any]) -> SavedChoices:
-    """Read saved choices from a path, or take them from a dict; ChoicesError if they are none."""
+def load_choices(source: str | os.PathLike | Mapping[str, Any] | SavedChoices) -> SavedChoices:
+    """Read saved choices from a path, or take them from a dict; ChoicesError if they are none.
+    Choices that have been read are given back as they are."""
+    if isinstance(source, SavedChoices):
+        return source
     if isinstance(source, Mapping):
         return _parse("the dict of choices", source)
     name = os.fspath(source)

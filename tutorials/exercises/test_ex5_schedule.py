@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import minicomp
-from minicomp import assemble
 from minicomp.codegen.matmul_schedules import schedules
+from minicomp.runtime import cpu_backend
 
 
 def needed(tile):
@@ -56,7 +56,7 @@ def test_the_pipeline_takes_it(answer, registers, monkeypatch):
             ),
         )  # fmt: skip
 
-    monkeypatch.setattr(assemble, "schedules", mine)
+    monkeypatch.setattr(cpu_backend, "schedules", mine)
     a, b = np.random.default_rng(0).standard_normal((2, 150, 150), np.float32)
     model = minicomp.compile(lambda a, b: a @ b, options={"force_disable_caches": True})
     np.testing.assert_allclose(model(a, b), a @ b, rtol=1e-3, atol=1e-3)
