@@ -36,9 +36,9 @@ class PrimaryContext:
         self._library = library
         self._context = device.retain_primary_context()
         self._threads = threading.local()
-        found = _current(library)
+        found = current_context(library)
         self._threads.pushed = _Pushed(self._context)
-        self.handle = _current(library)
+        self.handle = current_context(library)
         if found not in (None, self.handle):
             self._threads.pushed.pop()
             raise CudaError(
@@ -55,7 +55,7 @@ class PrimaryContext:
         check_not_forked()
         if not hasattr(self._threads, "pushed"):
             self._threads.pushed = _Pushed(self._context)
-        elif _current(self._library) != self.handle:  # somebody has set another since
+        elif current_context(self._library) != self.handle:  # somebody has set another since
             self._library.cuCtxSetCurrent(self.handle)
 
     def _leave(self) -> None:
@@ -68,8 +68,9 @@ class _Pushed:
     """A context on pycuda's stack of this thread, until the thread's locals go."""
 
     def __init__(self, context: Any):
+        self.context: Any = None  # what `pop` sees if pushing fails
         context.push()
-        self.context: Any = context
+        self.context = context
 
     def pop(self) -> None:
         context, self.context = self.context, None
@@ -90,7 +91,8 @@ def check_not_forked() -> None:
         )
 
 
-def _current(library: CudaLibrary) -> int | None:
+def current_context(library: CudaLibrary) -> int | None:
+    """The handle of the context that is current on this thread, if one is."""
     handle = c_void_p()
     library.cuCtxGetCurrent(byref(handle))
     return handle.value

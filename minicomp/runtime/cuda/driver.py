@@ -28,6 +28,7 @@ from minicomp.codegen.ptx_kernel import PTXKernel
 from minicomp.errors import CudaError
 from minicomp.ir import Location
 from minicomp.runtime.cuda.interface import DeviceArgument
+from minicomp.runtime.cuda.memory_pool import MemoryFigures
 from minicomp.selection.timing import Clock
 
 #: A GPU is asked for by nothing at all, the simulator by this variable or by the option.
@@ -109,14 +110,6 @@ class Driver(Protocol):
         """What the pool has given out and holds."""
 
 
-class MemoryFigures(Protocol):
-    """Bytes: of arrays that are alive, at most so far, and held in the pool for later."""
-
-    in_use: int
-    peak: int
-    cached: int
-
-
 _lock = threading.Lock()
 _drivers: dict[str, Driver] = {}
 _failure: CudaError | None = None
@@ -159,12 +152,10 @@ def _start(name: str) -> Driver:
 
 def _gpu() -> Driver:
     try:
-        import pycuda.driver  # noqa: F401: whether it is there, and finds CUDA's own library
+        from minicomp.runtime.cuda.pycuda_driver import PycudaDriver
     except ImportError as error:
         reason = "pycuda is not installed" if _lacks("pycuda", error) else f"pycuda: {error}"
         raise CudaError(f"no CUDA device: {reason}; {ADVICE}") from error
-    from minicomp.runtime.cuda.pycuda_driver import PycudaDriver
-
     return PycudaDriver()
 
 

@@ -60,15 +60,23 @@ QUICK: dict[str, tuple[Any, ...]] = {
 
 #: CUresult: errors that something can be done about.
 OUT_OF_MEMORY = 2
-NOT_INITIALIZED = 3
+NOT_INITIALIZED, DEINITIALIZED = 3, 4
 INVALID_CONTEXT = 201
 INVALID_HANDLE = 400
+#: From here on (CUDA_ERROR_ILLEGAL_ADDRESS and its like) a kernel has failed while it ran: every
+#: later call fails in the same way.
+FIRST_STICKY, LAST_STICKY = 700, 719
 
 
 class CudaCallError(CudaError):
     """A call of CUDA's that failed; `code` is its CUresult."""
 
     code: int = 0
+
+    @property
+    def is_sticky(self) -> bool:
+        """Whether a kernel has failed, and with it the context."""
+        return FIRST_STICKY <= self.code <= LAST_STICKY
 
 
 class CudaLibrary:

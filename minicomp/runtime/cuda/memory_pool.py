@@ -154,4 +154,3 @@ def size_class(nbytes: int) -> int:
         return SMALLEST
     step = min(1 << ((nbytes - 1).bit_length() - 3), LARGEST_STEP)
     return -(-nbytes // step) * step
-
