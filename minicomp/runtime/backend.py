@@ -20,7 +20,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minicomp.errors import CudaError
 from minicomp.kernels import LoopKernel, MatmulKernel
 from minicomp.kernels.program import Buffer, Program
 from minicomp.options import Options
@@ -127,7 +126,9 @@ def device_of(array: Any) -> str:
 def backend_for(device: str, options: Options) -> Backend:
     """The back end of "cpu" or "cuda". Raises CudaError where there is no CUDA."""
     if device == "cuda":
-        raise CudaError("this version of minicomp generates code for the CPU only")
+        from minicomp.runtime.cuda.backend import CudaBackend
+
+        return CudaBackend(options)
     from minicomp.runtime.cpu_backend import CpuBackend
 
     return CpuBackend(options)

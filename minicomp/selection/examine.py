@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from minicomp.errors import CudaError
 from minicomp.options import Options
 from minicomp.selection import checking
 from minicomp.selection.candidates import OK, REJECTED, SKIPPED, Candidate
@@ -26,6 +27,11 @@ from minicomp.selection.device import Device
 from minicomp.selection.externals import External, cause_text, error_text, read_only
 from minicomp.selection.site import CallSite, Operands
 from minicomp.selection.subprocess_check import check_in_child
+
+NO_FORK = (
+    "autotune_in_subproc tries externals in a forked child, which cannot use CUDA; "
+    "set it to False for externals on the GPU"
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,8 @@ class Examiner:
     def _examine_external(self, external: External) -> Verdict:
         """Check the bare product, first in a child where that is asked for."""
         if self.options.autotune_in_subproc:
+            if not self.device.works_in_forks:
+                return Verdict(SKIPPED, NO_FORK)
             if not self.is_trusting:
                 _ = self.given.reference, self.random.reference  # here once, not in each child
             problem = check_in_child(
@@ -149,6 +157,7 @@ class Examiner:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
+            self._check_device(external.name, error)
             return f"raised {error_text(error)}"
         if self.is_trusting:
             return None
@@ -168,14 +177,27 @@ class Examiner:
             self.device.fill(output, self.output_reference.poison.reshape(output.shape))
         try:
             candidate.run()
+            result = None if output is None else self.device.to_host(output)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
+            self._check_device(candidate.name, error)
             return f"raised {cause_text(error)}"
-        if output is None:
+        if result is None:
             return None
         reference = self.output_reference
-        return reference.judge(self.device.to_host(output).reshape(reference.expected.shape))
+        return reference.judge(result.reshape(reference.expected.shape))
+
+    def _check_device(self, name: str, error: BaseException) -> None:
+        """After a failure of candidate `name`: CudaError where it has taken the device with it."""
+        if not self.device.is_usable():
+            raise CudaError(
+                f"the candidate {name!r} crashed on the GPU ({cause_text(error)}), and with it "
+                f"the CUDA context, which cannot be repaired: start the process again, without "
+                f"{name!r} in external_matmul if it is yours",
+                what=self.site.op,
+                location=self.site.location,
+            ) from error
 
     @functools.cached_property
     def output_reference(self) -> Reference | OutputReference:

@@ -18,7 +18,7 @@ from selection_fakes import (
     wrong,
 )
 
-from minicomp.errors import ExternalCallError, SelectionWarning
+from minicomp.errors import CudaError, ExternalCallError, SelectionWarning
 from minicomp.selection import Candidate, HostDevice, Operands, Selector, external, use_timer
 from minicomp.selection.timing import ROUNDS, TIE_ROUNDS
 
@@ -535,3 +535,32 @@ def test_the_real_clock_finds_a_candidate_that_is_much_slower():
     choice = selector.select(site_of(a, b), Operands(a, b, bench.output), bench.candidates)
     assert choice.chosen == "default"
     assert report_on(choice, "slow").seconds > report_on(choice, "default").seconds > 0
+
+
+class BreakableDevice(HostDevice):
+    """A device that a candidate may take with it."""
+
+    is_broken = False
+
+    def is_usable(self):
+        return not self.is_broken
+
+
+@pytest.mark.parametrize("culprit", ["external", "kernel"])
+def test_a_candidate_that_takes_the_device_with_it_is_named_and_nothing_goes_on(culprit):
+    device = BreakableDevice()
+
+    def crash(a, b, out=None):
+        device.is_broken = True
+        raise ValueError("illegal address")
+
+    if culprit == "external":
+        bench = Bench(*random_operands(), crash, right)
+    else:
+        bench = Bench(*random_operands(), right, kernels={"crash": crash})
+    bench.selector = Selector(bench.options, device)
+    message = "candidate 'crash' crashed .*illegal address.*cannot be repaired: start the process"
+    with pytest.raises(CudaError, match=message) as caught:
+        bench.select()
+    assert str(caught.value).startswith("matmul at model.py:12: ")
+    assert isinstance(caught.value.__cause__, ValueError)
