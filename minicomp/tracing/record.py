@@ -26,7 +26,6 @@ from minicomp.errors import DeviceError, InputError, TraceError
 from minicomp.ir import Location, TensorType, Value, dtype_name, numpy_dtype
 from minicomp.ir.interpreter import evaluate
 from minicomp.ir.ops import make
-from minicomp.runtime.cuda.interface import interface_dtype
 
 
 class Symbolic:
@@ -74,7 +73,8 @@ def array_type(array: Any) -> TensorType | None:
         )
     if hasattr(array, "__cuda_array_interface__"):
         interface = array.__cuda_array_interface__
-        return TensorType(tuple(interface["shape"]), interface_dtype(interface), "cuda")
+        name = dtype_name(getattr(array, "dtype", interface["typestr"]))
+        return TensorType(tuple(interface["shape"]), name, "cuda")
     if hasattr(array, "shape") and hasattr(array, "dtype"):
         device = "cuda" if "cuda" in str(getattr(array, "device", "cpu")) else "cpu"
         return TensorType(tuple(array.shape), dtype_name(array.dtype), device)
