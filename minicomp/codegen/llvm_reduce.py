@@ -13,38 +13,14 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from minicomp.codegen.fold_ops import COMBINE, identity
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_function import KernelFunction
 from minicomp.codegen.llvm_types import REGISTER, i32, lanes_of, literal, poison, widen
 from minicomp.kernels import Reduction
 from minicomp.kernels.indexing import Index
 
-#: op -> the emitter's method that combines two partial results
-COMBINE = {
-    "sum": "add",
-    "cumsum": "add",
-    "prod": "mul",
-    "max": "maximum",
-    "min": "minimum",
-    "any": "logical_or",
-    "all": "logical_and",
-}
 State = tuple[ir.Value, ...]  # (value,) or, for argmax and argmin, (value, position)
-
-
-def identity(op: str, dtype: str) -> bool | int | float:
-    """What a fold of nothing gives: combining with it changes nothing."""
-    if op in ("any", "all"):
-        return op == "all"
-    if op in ("sum", "cumsum", "prod"):
-        return 1 if op == "prod" else 0
-    lowest = op in ("max", "argmax")
-    if dtype == "bool":
-        return not lowest
-    if dtype in ("int32", "int64"):
-        bits = 31 if dtype == "int32" else 63
-        return -(2**bits) if lowest else 2**bits - 1
-    return float("-inf") if lowest else float("inf")
 
 
 @dataclass

@@ -9,7 +9,7 @@ vectorised along its row; a sum over the first axis along the columns, each lane
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,12 +21,12 @@ from minicomp.kernels import (
     LoopKernel,
     LoopSchedule,
     Reduced,
-    Reduction,
     Scalar,
     Store,
     Sweep,
 )
 from minicomp.kernels.indexing import Index, index_variables, row_major_strides
+from minicomp.kernels.walk import accesses, kernel_roots, sweep_roots, walk
 
 #: Rough cost of an op on one vector, in simple vector instructions. Only proportions matter: they
 #: decide what is kept rather than computed again, and from what size on threads pay.
@@ -70,7 +70,7 @@ def vector_axis(kernel: LoopKernel) -> str:
         return "inner"
     inner, outer = kernel.inner[-1], kernel.outer[-1]
     score = 0
-    for index in _accesses(kernel):
+    for _, index in accesses(kernel):
         score += (index.coefficient(inner) == 1) - (index.coefficient(outer) == 1)
     if any(r.op == "cumsum" for sweep in kernel.sweeps for r in sweep.reductions):
         # A scan along its own axis has one lane; rows side by side have as many as are gathered.
@@ -119,17 +119,17 @@ def _shared_between_sweeps(kernel: LoopKernel) -> list[tuple[Scalar, int]]:
     inside: set[int] = set()  # what a kept scalar contains is not needed again itself
     found: list[tuple[Scalar, int]] = []
     for number, sweep in enumerate(kernel.sweeps):
-        for scalar in _walk(_roots(sweep)):
+        for scalar in walk(sweep_roots(sweep)):
             earlier = first_sweep.setdefault(id(scalar), number)
             if earlier < number and id(scalar) not in inside and _worth_keeping(scalar, kernel):
                 found.append((scalar, earlier))
-                inside.update(id(part) for part in _walk([scalar]))
+                inside.update(id(part) for part in walk([scalar]))
     return found
 
 
 def _worth_keeping(scalar: Scalar, kernel: LoopKernel) -> bool:
     """Costly to compute, and different for every element of the row."""
-    if not isinstance(scalar, Apply) or _cost(scalar) < WORTH_KEEPING:
+    if not isinstance(scalar, Apply) or operations([scalar]) < WORTH_KEEPING:
         return False
     inner = set(kernel.inner)
     return any(inner & set(index_variables(index)) for index in scalar.indices())
@@ -170,52 +170,22 @@ def _grain(kernel: LoopKernel, schedule: LoopSchedule) -> int:
     """The least number of parallel units worth a thread of their own."""
     from minicomp.codegen.llvm_loops import units
 
-    per_element = sum(_cost(root) + 2 for sweep in kernel.sweeps for root in _roots(sweep))
-    per_row = sum(_cost(store.scalar) + 2 for store in kernel.row_stores)
+    per_element = sum(operations([root]) + 2 for sweep in kernel.sweeps for root in sweep_roots(sweep))
+    per_row = sum(operations([store.scalar]) + 2 for store in kernel.row_stores)
     elements = per_element * kernel.row_size + per_row
     work = max(kernel.rows, 1) * max(elements, 1) / schedule.vector_width
     return max(int(LEAST_SHARE * units(kernel, schedule) / max(work, 1)), 1)
 
 
-def _cost(scalar: Scalar) -> int:
+def operations(roots: Sequence[Scalar]) -> int:
+    """What it costs to compute some scalars once, loads included."""
     return sum(
         OP_COST.get(part.op, 1) if isinstance(part, Apply) else isinstance(part, Load)
-        for part in _walk([scalar])
+        for part in walk(roots)
     )
-
-
-# --- walking a kernel -------------------------------------------------------------------------
-
-
-def _roots(sweep: Sweep) -> list[Scalar]:
-    parts: list[Reduction | Store] = [*sweep.reductions, *sweep.stores]
-    return [part.scalar for part in parts]
-
-
-def _walk(roots: Sequence[Scalar]) -> Iterator[Scalar]:
-    """Every scalar below some roots, once, each before its operands."""
-    seen: set[int] = set()
-    stack = list(reversed(roots))
-    while stack:
-        scalar = stack.pop()
-        if id(scalar) not in seen:
-            seen.add(id(scalar))
-            yield scalar
-            stack.extend(reversed(scalar.operands_()))
-
-
-def _accesses(kernel: LoopKernel) -> Iterator[Index]:
-    """The index of every load and store, once per distinct expression."""
-    roots = [root for sweep in kernel.sweeps for root in _roots(sweep)]
-    roots += [store.scalar for store in kernel.row_stores]
-    yield from (scalar.index for scalar in _walk(roots) if isinstance(scalar, Load))
-    for sweep in kernel.sweeps:
-        yield from (store.index for store in sweep.stores)
-    yield from (store.index for store in kernel.row_stores)
 
 
 def _dtypes(kernel: LoopKernel) -> set[str]:
     """The dtypes that are computed with. Positions and results of argmax may be wider."""
-    roots = [root for sweep in kernel.sweeps for root in _roots(sweep)]
-    roots += [store.scalar for store in kernel.row_stores]
-    return {scalar.dtype for scalar in _walk(roots) if not isinstance(scalar, Reduced)}
+    scalars = walk(kernel_roots(kernel))
+    return {scalar.dtype for scalar in scalars if not isinstance(scalar, Reduced)}

@@ -161,6 +161,16 @@ class Instructions:
         """The same bits as another type of the same width."""
         return self.instruction(f"mov.b{a.bits}", kind, a)
 
+    def split_words(self, a: Register) -> list[Register]:
+        """The low and the high 32 bits of a register of 64."""
+        words = [self.register("b32"), self.register("b32")]
+        self.emit(f"mov.b64 {_braced_always(words)}, {a}")
+        return words
+
+    def join_words(self, words: Sequence[Register], kind: str) -> Register:
+        """The register of 64 bits that has these low and high 32 bits."""
+        return self.instruction("mov.b64", kind, _braced_always(words))
+
     # --- memory ---
 
     def load(

@@ -1,0 +1,285 @@
+"""Folds in PTX: over the elements of a thread, over its lanes, and over the threads of a block.
+
+In: the values that reductions fold, part by part. Out: for each reduction its finished value, in
+every thread that shares in it. A thread folds into accumulators of its own, one per lane; the
+threads of a warp then exchange registers (`shfl.sync`), and warps meet in shared memory.
+
+    each thread:        total = x0 + x1 + ...
+    lanes 16 apart:     total += shfl.bfly(total, 16); then 8, 4, 2, 1
+    warps:              one lane writes to shared memory; barrier; everybody reads and adds all
+
+argmax and argmin carry a pair: the best value and its position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from minicomp.codegen.fold_ops import COMBINE, identity
+from minicomp.codegen.ptx_builder import PTXBuilder
+from minicomp.codegen.ptx_emitter import FLOATING, PTXEmitter
+from minicomp.codegen.ptx_lanes import COMPUTED, Lanes
+from minicomp.codegen.ptx_types import REGISTER, Operand, Register, bits_of
+from minicomp.ir import ITEMSIZE
+from minicomp.kernels import Reduction
+from minicomp.kernels.indexing import Index
+
+State = tuple[Lanes, ...]  # (value,) or, for argmax and argmin, (value, position)
+
+PICKS = ("argmax", "argmin")
+WARP_BITS = 5
+
+
+@dataclass(frozen=True)
+class Team:
+    """The threads that fold together: those of a block of `threads` of which the numbers differ
+    in bits `low` to `high` - 1 alone. There are `threads` / 2**(high - low) such teams."""
+
+    threads: int
+    low: int
+    high: int
+
+    @property
+    def size(self) -> int:
+        return 1 << (self.high - self.low)
+
+    @property
+    def warps(self) -> int:
+        """How many partial results of a team there are once each warp has combined its own."""
+        return 1 << max(self.high - max(self.low, WARP_BITS), 0)
+
+    @property
+    def keys(self) -> int:
+        """How many teams there are."""
+        return (1 << self.low) * (self.threads >> self.high)
+
+
+class Fold:
+    """One reduction's accumulators in a thread: start, fold, combine."""
+
+    def __init__(self, emitter: PTXEmitter, reduction: Reduction, row_size: int, width: int):
+        self.emitter, self.reduction, self.width = emitter, reduction, width
+        self.is_pick = reduction.op in PICKS
+        source = reduction.scalar.dtype if self.is_pick else reduction.dtype
+        self.dtype = COMPUTED.get(source, source)
+        self.position_dtype = "int32" if row_size < 2**31 else "int64"
+        self.state: State | None = None
+
+    def identity(self) -> State:
+        """What a fold of nothing gives."""
+        value = self.emitter.constant(self.dtype, identity(self.reduction.op, self.dtype))
+        if not self.is_pick:
+            return (value,)
+        return value, self.emitter.constant(self.position_dtype, 0)
+
+    def fold(self, emitter: PTXEmitter, value: Lanes, position: Index) -> None:
+        """Fold in the value at the emitter's point, where its guard holds."""
+        state: State = (emitter.convert(value, self.dtype).wide(self.width),)
+        if self.is_pick:
+            where = emitter.position(position, self.position_dtype)
+            state = (*state, where.wide(self.width))
+        guard = emitter.point.guard
+        if guard is not None:
+            active = Lanes("bool", (guard,))
+            pairs = zip(state, self.identity(), strict=True)
+            state = tuple(emitter.where(active, x, nothing) for x, nothing in pairs)
+        self.state = state if self.state is None else self.combine(self.state, state)
+
+    def combine(self, a: State, b: State) -> State:
+        """The state of a's elements and b's."""
+        emitter = self.emitter
+        if not self.is_pick:
+            return (getattr(emitter, COMBINE[self.reduction.op])(a[0], b[0]),)
+        better = self._better(a, b)
+        return emitter.where(better, b[0], a[0]), emitter.where(better, b[1], a[1])
+
+    def _better(self, a: State, b: State) -> Lanes:
+        """Whether b wins: it is larger (smaller), or the first NaN, or as good and earlier."""
+        emitter = self.emitter
+        beats = emitter.gt if self.reduction.op == "argmax" else emitter.lt
+        wins, ties = beats(b[0], a[0]), emitter.eq(b[0], a[0])
+        if self.dtype in FLOATING:
+            a_nan, b_nan = emitter.ne(a[0], a[0]), emitter.ne(b[0], b[0])
+            wins = emitter.logical_or(wins, emitter.logical_and(b_nan, emitter.logical_not(a_nan)))
+            ties = emitter.logical_or(ties, emitter.logical_and(a_nan, b_nan))
+        earlier = emitter.logical_and(ties, emitter.lt(b[1], a[1]))
+        return emitter.logical_or(wins, earlier)
+
+    # --- in a loop ---
+
+    def begin(self) -> None:
+        """Give the accumulators registers, which hold the identity."""
+        self.state = tuple(
+            Lanes(x.dtype, tuple(_variable(self.emitter, x, f"r{self.reduction.number}")
+                                 for _ in range(self.width)))
+            for x in self.identity()
+        )  # fmt: skip
+        self.registers = self.state
+
+    def carry(self) -> None:
+        """At the end of a loop's body: write the state back to those registers."""
+        assert self.state is not None
+        for component, registers in zip(self.state, self.registers, strict=True):
+            for lane, register in enumerate(registers.values):
+                assert isinstance(register, Register)
+                self.emitter.builder.assign(register, component.lane(lane))
+        self.state = self.registers
+
+    # --- the end ---
+
+    def across_lanes(self) -> None:
+        """One accumulator of all lanes, in a tree."""
+        state = self.state or self.identity()
+        lanes = [
+            tuple(Lanes(x.dtype, (x.lane(lane),)) for x in state) for lane in range(self.width)
+        ]
+        while len(lanes) > 1:
+            half = len(lanes) // 2
+            paired = [self.combine(a, b) for a, b in zip(lanes[:half], lanes[half : 2 * half])]
+            lanes = paired + lanes[2 * half :]
+        self.state, self.width = lanes[0], 1
+
+    def result(self) -> Lanes:
+        """The reduction's value, as later sweeps see it."""
+        last = (self.state or self.identity())[-1]
+        return self.emitter.convert(last, "int64") if self.is_pick else last
+
+
+def _variable(emitter: PTXEmitter, literal: Lanes, name: str) -> Register:
+    """A register of its own that holds a literal."""
+    if literal.dtype == "bool":
+        start = emitter.builder.mov(int(literal.values[0]), "u32")
+        return emitter.builder.setp("ne", start, 0, name=name)
+    return emitter.builder.mov(literal.values[0], REGISTER[literal.dtype], name=name)
+
+
+def combine_threads(
+    builder: PTXBuilder, thread: Register, team: Team, folds: Sequence[Fold]
+) -> None:
+    """Give every thread of a team the state of all of them. All threads of the block come here,
+    and one barrier serves all folds. `thread` is the thread's number in the block."""
+    if team.size == 1 or not folds:
+        return
+    for bit in range(team.low, min(team.high, WARP_BITS)):
+        builder.comment(f"combine lanes that are {1 << bit} apart")
+        for fold in folds:
+            state = fold.state or fold.identity()
+            other = tuple(_exchanged(builder, component.wide(fold.width), bit)
+                          for component in state)  # fmt: skip
+            fold.state = fold.combine(state, other)
+    if team.high > WARP_BITS:
+        _combine_warps(builder, thread, team, folds)
+
+
+def _exchanged(builder: PTXBuilder, x: Lanes, bit: int) -> Lanes:
+    """The component of the thread of which the number differs in `bit`."""
+    return Lanes(x.dtype, tuple(shuffled(builder, v, x.dtype, "bfly", 1 << bit) for v in x.values))
+
+
+def shuffled(
+    builder: PTXBuilder, value: Operand, dtype: str, mode: str, lane: int, clamp: int = 31
+) -> Register:
+    """`value` of another lane of the warp, of any dtype: as one or two words of 32 bits."""
+    kind = REGISTER[dtype]
+    if dtype == "bool":
+        number = builder.selp(1, 0, value) if isinstance(value, Register) else int(value)
+        word = builder.mov(number, "s32")
+        return builder.setp("ne", builder.shuffle(mode, word, lane, clamp), 0)
+    register = value if isinstance(value, Register) else builder.mov(value, kind)
+    if bits_of(kind) == 32:
+        return builder.shuffle(mode, register, lane, clamp)
+    words = builder.split_words(register)
+    return builder.join_words([builder.shuffle(mode, w, lane, clamp) for w in words], kind)
+
+
+def _combine_warps(
+    builder: PTXBuilder, thread: Register, team: Team, folds: Sequence[Fold]
+) -> None:
+    """Through shared memory: partial results by warp, then team, then lane."""
+    base_bit = max(team.low, WARP_BITS)
+    builder.comment(f"combine {team.warps} partial results through shared memory")
+    part = builder.shr(thread, base_bit)
+    key = builder.and_(thread, (1 << team.low) - 1)
+    if team.threads >> team.high > 1:
+        part = builder.and_(part, team.warps - 1)
+        key = builder.mad(builder.shr(thread, team.high), 1 << team.low, key)
+    place = builder.mad(part, team.keys, key)
+    # Of the lanes that hold the same, one writes.
+    copies = (1 << min(team.high, WARP_BITS)) - (1 << min(team.low, WARP_BITS))
+    writes = builder.setp("eq", builder.and_(thread, copies), 0) if copies else None
+    arrays = [_shared_arrays(builder, fold, team) for fold in folds]
+    for fold, symbols in zip(folds, arrays, strict=True):
+        for component, symbol in zip(fold.state or fold.identity(), symbols, strict=True):
+            _write(builder, symbol, place, component.wide(fold.width), writes)
+    builder.barrier()
+    for fold, symbols in zip(folds, arrays, strict=True):
+        parts = [
+            tuple(
+                _read(builder, symbol, key, component.dtype, fold.width, warp * team.keys)
+                for component, symbol in zip(fold.identity(), symbols, strict=True)
+            )
+            for warp in range(team.warps)
+        ]
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [fold.combine(a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
+        fold.state = parts[0]
+
+
+def _shared_arrays(builder: PTXBuilder, fold: Fold, team: Team) -> list[Register]:
+    """Shared memory for a fold's partial results: the address of an array per component."""
+    count = team.warps * team.keys * fold.width
+    return [
+        builder.mov(
+            builder.shared_array(f"partial{fold.reduction.number}", count * shared_size(x.dtype)),
+            "u32",
+        )
+        for x in fold.identity()
+    ]
+
+
+def shared_size(dtype: str) -> int:
+    """Bytes of a value in shared memory, where a bool has a word."""
+    return max(ITEMSIZE[dtype], 4)
+
+
+def write_shared(
+    builder: PTXBuilder, address: Register, value: Operand, dtype: str, offset: int
+) -> None:
+    if dtype == "bool":
+        number = builder.selp(1, 0, value) if isinstance(value, Register) else int(value)
+        builder.store("shared", "u32", address, number, offset)
+    else:
+        builder.store("shared", REGISTER[dtype], address, value, offset)
+
+
+def read_shared(builder: PTXBuilder, address: Register, dtype: str, offset: int) -> Register:
+    if dtype == "bool":
+        return builder.setp("ne", builder.load("shared", "u32", address, offset), 0)
+    return builder.load("shared", REGISTER[dtype], address, offset)
+
+
+def _write(
+    builder: PTXBuilder, array: Register, place: Register, x: Lanes, writes: Register | None
+) -> None:
+    size = shared_size(x.dtype)
+    address = builder.mad(place, size * len(x.values), array)
+    for lane, value in enumerate(x.values):
+        if writes is None:
+            write_shared(builder, address, value, x.dtype, lane * size)
+        else:
+            with builder.when(writes):
+                write_shared(builder, address, value, x.dtype, lane * size)
+
+
+def _read(
+    builder: PTXBuilder, array: Register, key: Register, dtype: str, width: int, place: int
+) -> Lanes:
+    size = shared_size(dtype)
+    address = builder.mad(key, size * width, array)
+    values = [
+        read_shared(builder, address, dtype, (place * width + lane) * size)
+        for lane in range(width)
+    ]
+    return Lanes(dtype, tuple(values))
