@@ -37,9 +37,7 @@ def address(
     return builder.add(total, constant) if constant else total
 
 
-def split(
-    builder: PTXBuilder, number: Register, extents: tuple[int, ...]
-) -> list[Register]:
+def split(builder: PTXBuilder, number: Register, extents: tuple[int, ...]) -> list[Register]:
     """`number` as positions along axes of these extents, the last varying fastest."""
     positions = []
     for extent in reversed(extents[1:]):

@@ -23,9 +23,7 @@ from minicomp.ir import ITEMSIZE
 from minicomp.kernels import MatmulKernel, View
 
 
-def emit_matmul(
-    kernel: MatmulKernel, schedule: GpuMatmulSchedule, target: GpuTarget
-) -> PTXKernel:
+def emit_matmul(kernel: MatmulKernel, schedule: GpuMatmulSchedule, target: GpuTarget) -> PTXKernel:
     """The kernel in PTX. ValueError where the schedule does not fit the kernel or the target."""
     plan = GpuMatmulPlan(kernel, schedule)
     return _MatmulEmission(plan).kernel()
@@ -99,10 +97,21 @@ class _MatmulEmission:
     def _tiled(self) -> None:
         builder, plan = self.builder, self.plan
         warp, lane = builder.div(self.thread, 32), builder.rem(self.thread, 32)
-        warp_row, warp_column = builder.div(warp, plan.warps_across), builder.rem(warp, plan.warps_across)
+        warp_row, warp_column = (
+            builder.div(warp, plan.warps_across),
+            builder.rem(warp, plan.warps_across),
+        )
         copies = [
             TileCopy(builder, plan.a, self.a, self.row, self.thread, plan.threads, 0),
-            TileCopy(builder, plan.b, self.b, self.column, self.thread, plan.threads, plan.a.shared.nbytes),
+            TileCopy(
+                builder,
+                plan.b,
+                self.b,
+                self.column,
+                self.thread,
+                plan.threads,
+                plan.a.shared.nbytes,
+            ),
         ]
         family = SimtFragments if plan.schedule.family == "simt" else MmaFragments
         fragments = family(builder, plan, warp_row, warp_column, lane)

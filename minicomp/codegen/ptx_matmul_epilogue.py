@@ -23,24 +23,41 @@ class Epilogue:
         index = kernel.store.index
         argument = kernel.arguments[kernel.store.buffer]
         size = ITEMSIZE[argument.dtype]
-        values = dict(zip(kernel.batch, self.batch)) | {kernel.row: self.row, kernel.column: self.column}
+        values = dict(zip(kernel.batch, self.batch)) | {
+            kernel.row: self.row,
+            kernel.column: self.column,
+        }
         steps = {v: index.coefficient(v) or 0 for v in values}
-        first = address(builder, builder.pointers[kernel.store.buffer],
-                        [(values[v], steps[v] * size) for v in values], index.constant * size)
+        first = address(
+            builder,
+            builder.pointers[kernel.store.buffer],
+            [(values[v], steps[v] * size) for v in values],
+            index.constant * size,
+        )
         row_step, column_step = steps[kernel.row] * size, steps[kernel.column] * size
         for run in runs:
             row_ok = builder.setp("lt", self.row.as_type("s32"), plan.rows - run.row)
             values_ = [narrow(builder, value, argument.dtype) for value in run.sums]
             width = len(values_)
-            alignment_ok = (column_step == size and plan.columns % width == 0
-                            and steps[kernel.row] % width == 0 and argument.alignment % (size*width) == 0)
+            alignment_ok = (
+                column_step == size
+                and plan.columns % width == 0
+                and steps[kernel.row] % width == 0
+                and argument.alignment % (size * width) == 0
+            )
             place = address(builder, first, [], run.row * row_step + run.column * column_step)
             if alignment_ok:
-                ok = builder.and_(row_ok, builder.setp("lt", self.column.as_type("s32"), plan.columns - run.column))
+                ok = builder.and_(
+                    row_ok,
+                    builder.setp("lt", self.column.as_type("s32"), plan.columns - run.column),
+                )
                 with builder.when(ok):
                     builder.store("global", MEMORY[argument.dtype], place, values_)
                 continue
             for j, value in enumerate(values_):
-                ok = builder.and_(row_ok, builder.setp("lt", self.column.as_type("s32"), plan.columns - run.column - j))
+                ok = builder.and_(
+                    row_ok,
+                    builder.setp("lt", self.column.as_type("s32"), plan.columns - run.column - j),
+                )
                 with builder.when(ok):
                     builder.store("global", MEMORY[argument.dtype], place, value, j * column_step)

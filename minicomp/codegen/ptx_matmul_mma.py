@@ -76,8 +76,9 @@ class Operand:
                 )
                 continue
             for number, register in enumerate(registers):
-                lane_half, depth_half = (number % 2, number // 2) if self.lane_first else (
-                    number // 2, number % 2)
+                lane_half, depth_half = (
+                    (number % 2, number // 2) if self.lane_first else (number // 2, number % 2)
+                )
                 here = immediate + self.tile.shared.offset(4 * depth_half, 8 * lane_half)
                 self.builder.load_into([register], "shared", "b32", address, here)
 
@@ -94,14 +95,27 @@ class MmaFragments:
         self.shape = f"m16n8k{depth}"
         warp_first_row = builder.mul(warp_row, schedule.warp_rows)
         warp_first_column = builder.mul(warp_column, schedule.warp_columns)
-        self.a = Operand(builder, plan.a, 0, warp_first_row, schedule.warp_rows, lane, True, depth, "a")
-        self.b = Operand(builder, plan.b, plan.a.shared.nbytes, warp_first_column,
-                         schedule.warp_columns, lane, False, depth, "b")
+        self.a = Operand(
+            builder, plan.a, 0, warp_first_row, schedule.warp_rows, lane, True, depth, "a"
+        )
+        self.b = Operand(
+            builder,
+            plan.b,
+            plan.a.shared.nbytes,
+            warp_first_column,
+            schedule.warp_columns,
+            lane,
+            False,
+            depth,
+            "b",
+        )
         self.first_row = builder.add(warp_first_row, builder.div(lane, 4))
         self.first_column = builder.mad(builder.rem(lane, 4), 2, warp_first_column)
         builder.comment("sums of products")
-        self.sums = [[[self._zero() for _ in range(4)] for _ in range(schedule.warp_columns // 8)]
-                     for _ in range(schedule.warp_rows // 16)]
+        self.sums = [
+            [[self._zero() for _ in range(4)] for _ in range(schedule.warp_columns // 8)]
+            for _ in range(schedule.warp_rows // 16)
+        ]
 
     def _zero(self) -> Register:
         register = self.builder.register("f32", "sum")
@@ -122,8 +136,11 @@ class MmaFragments:
                 for registers in side.registers[turn]:
                     for register in registers:
                         self.builder.emit(f"cvt.rna.tf32.f32 {register}, {register}")
-        columns = [registers[n : n + 2] for registers in self.b.registers[turn]
-                   for n in range(0, len(registers), 2)]
+        columns = [
+            registers[n : n + 2]
+            for registers in self.b.registers[turn]
+            for n in range(0, len(registers), 2)
+        ]
         for i, a in enumerate(self.a.registers[turn]):
             order = range(len(columns)) if i % 2 == 0 else reversed(range(len(columns)))
             for j in order:

@@ -119,7 +119,9 @@ class GpuMatmulPlan:
 
     def _mma_complaint(self) -> str:
         schedule = self.schedule
-        kinds = {self.kernel.arguments[view.buffer].dtype for view in (self.kernel.a, self.kernel.b)}
+        kinds = {
+            self.kernel.arguments[view.buffer].dtype for view in (self.kernel.a, self.kernel.b)
+        }
         if len(kinds) != 1 or not kinds < MMA_OPERANDS.keys():
             return "tensor cores take two operands of float16, of bfloat16 or of float32"
         if self.kernel.accumulate != "float32":

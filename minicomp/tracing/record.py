@@ -137,6 +137,10 @@ class Recorder:
     def __exit__(self, *exception: object) -> None:
         assert self._token is not None
         _current.reset(self._token)
+        # Tensors refer to their recorder: what it knew of them would keep all of them, and the
+        # memory of the arrays, until the next collection of garbage.
+        self._lifted.clear()
+        self._kept.clear()
 
     def input(self, name: str, type: TensorType) -> Any:
         """A new argument of the graph."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from minicomp.errors import MinicompError
 from minicomp.ir import ITEMSIZE
 from minicomp.runtime import epoch
 from minicomp.runtime.cuda.executable import WIDEST_ACCESS, CudaExecutable, own_type
@@ -79,7 +78,7 @@ class CudaEntry:
                     addresses[number] = address
                 for number, array in held if stream else elsewhere:
                     addresses[number] = argument(array)[0]
-            except MinicompError:  # the long way says what is wrong
+            except Exception:  # whatever it is, the long way says it in words
                 return None
             outputs = run(addresses, (arrays, held), stream)
             return outputs[0] if is_single else tuple(outputs)

@@ -56,8 +56,8 @@ class CudaExecutable:
             for lifetime in lifetimes(self.buffers, steps)
             if self.buffers[lifetime.buffer].role != "status"
         ]
-        offsets, self._arena_bytes = plan_memory(planned, ALIGNMENT)
-        self._arena_offsets = sorted(offsets.items())
+        offsets, self.arena_bytes = plan_memory(planned, ALIGNMENT)
+        self.arena_offsets = sorted(offsets.items())
         outputs = [(number, self.buffers[number]) for number in program.outputs]
         self._outputs = [(number, buffer.shape, buffer.dtype) for number, buffer in outputs]
         self._status = [n for n, b in enumerate(self.buffers) if b.role == "status"]
@@ -82,10 +82,10 @@ class CudaExecutable:
             table[number] = output.ptr
             outputs.append(output)
         arena = None
-        if self._arena_bytes:
-            arena = empty((self._arena_bytes,), "bool")
+        if self.arena_bytes:
+            arena = empty((self.arena_bytes,), "bool")
             start = arena.ptr
-            for number, offset in self._arena_offsets:
+            for number, offset in self.arena_offsets:
                 table[number] = start + offset
         words = self._zeroed_status(table) if self._status else None
         owner = (arrays, outputs, arena)
