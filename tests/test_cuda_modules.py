@@ -175,17 +175,13 @@ def test_a_module_moves_to_the_gpu_and_back():
 def test_arrays_and_modules_on_different_devices_are_an_error_that_says_what_to_do():
     module, x = nn.Linear(6, 3), floats(2, 6)
     compiled = minicomp.compile(module)
-    advice = (
-        r"operands are on different devices, cpu and cuda; .*to_device / to_host.*\.to\('cpu'\)"
-    )
+    advice = r"operands are on different devices, cpu and cuda; .*to_device.*\.to\('cpu'\)"
     with pytest.raises(DeviceError, match=advice):
         compiled(cuda.to_device(x))
     module.to("cuda")
     with pytest.raises(DeviceError, match=r"matmul at test_cuda_modules.py:\d+: " + advice):
         compiled(x)
-    with pytest.raises(
-        DeviceError, match=r"'x' is on the CPU and 'y' on the GPU; move .*\.to\('cpu"
-    ):
+    with pytest.raises(DeviceError, match=r"'x' is on the CPU and 'y' on the GPU; move"):
         minicomp.compile(lambda x, y: (x + 1, y + 1))(x, cuda.to_device(x))
 
 
@@ -213,7 +209,8 @@ def test_debug_prints_the_ptx(monkeypatch, capsys):
     monkeypatch.setenv("MINICOMP_DEBUG", "kernels,ptx,llvm")
     minicomp.compile(lambda x: x + 1)(cuda.to_device(floats(3)))
     printed = capsys.readouterr().err
-    assert "--- ptx ---" in printed and ".visible .entry add(" in printed
+    assert "--- ptx ---" in printed
+    assert ".visible .entry add(" in printed
     assert "--- kernels ---" in printed
     assert "--- llvm ---" not in printed
 
