@@ -23,7 +23,7 @@ from minicomp.errors import InputError, OptionError, UnsupportedError
 from minicomp.explain import Explanation
 from minicomp.ir import Graph
 from minicomp.ir.interpreter import checked_inputs
-from minicomp.ir.verifier import verify
+from minicomp.ir.verifier import check_dtypes, verify
 from minicomp.kernels.program import build_program, strides_of
 from minicomp.nn.module import state_key
 from minicomp.options import Options
@@ -34,6 +34,7 @@ from minicomp.passes.materialize import materialize
 from minicomp.passes.split_reductions import split_reductions
 from minicomp.runtime import epoch
 from minicomp.runtime.specialization import (
+    CPU_DTYPES,
     Layout,
     Specialization,
     StaleError,
@@ -64,7 +65,7 @@ def compile_graph(
 ) -> Specialization:
     """The pipeline after tracing, for inputs like these: from a graph to something that runs."""
     options = selector.options
-    traced = show("graph", verify(graph))
+    traced = show("graph", check_dtypes(verify(graph), CPU_DTYPES))
     graph = verify(frozen(traced)) if options.freeze else traced
     graph = optimize(graph, trace=show_pass)
     graph = verify(split_reductions(graph))
