@@ -22,7 +22,7 @@ from minicomp.errors import DeviceError, InputError, OptionError, UnsupportedErr
 from minicomp.explain import Explanation
 from minicomp.ir import Graph
 from minicomp.ir.interpreter import check_types
-from minicomp.ir.verifier import verify
+from minicomp.ir.verifier import check_dtypes, verify
 from minicomp.kernels.program import Alignments, arguments_of, build_program, strides_of
 from minicomp.nn.module import state_key
 from minicomp.options import Options
@@ -60,7 +60,7 @@ def compile_graph(
 ) -> Specialization:
     """The pipeline after tracing, for inputs like these: from a graph to something that runs."""
     options = selector.options
-    traced = show("graph", verify(graph))
+    traced = show("graph", check_dtypes(verify(graph), backend.dtypes))
     graph = verify(frozen(traced, backend)) if options.freeze else traced
     graph = optimize(graph, trace=show_pass)
     graph = verify(split_reductions(graph))

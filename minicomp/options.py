@@ -177,7 +177,7 @@ class Options:
     cache_size_limit: int = option(
         64, count(1), "compiled input shapes kept per module; the least recently used goes"
     )
-    cuda_simulator: bool = option(False, boolean, "run PTX in the simulator where there is no GPU")
+    cuda_simulator: bool = option(False, boolean, "run PTX in the simulator instead of on a GPU")
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ from minicomp.codegen.ptx_builder import PTXBuilder
 from minicomp.codegen.ptx_kernel import GpuTarget, PTXKernel
 from minicomp.codegen.ptx_matmul_copies import TileCopy
 from minicomp.codegen.ptx_matmul_epilogue import Epilogue
+from minicomp.codegen.ptx_matmul_mma import MmaFragments
 from minicomp.codegen.ptx_matmul_naive import emit_naive
 from minicomp.codegen.ptx_matmul_pipeline import Pipeline
 from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan, GpuMatmulSchedule
 from minicomp.codegen.ptx_matmul_simt import Run, SimtFragments
-from minicomp.codegen.ptx_matmul_mma import MmaFragments
 from minicomp.codegen.ptx_types import Register
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import MatmulKernel, View

@@ -9,7 +9,7 @@ from minicomp.codegen.ptx_builder import PTXBuilder
 from minicomp.codegen.ptx_half import narrow
 from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan
 from minicomp.codegen.ptx_matmul_simt import Run
-from minicomp.codegen.ptx_types import MEMORY, Register
+from minicomp.codegen.ptx_types import MEMORY
 from minicomp.ir import ITEMSIZE
 
 

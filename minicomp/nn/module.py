@@ -24,8 +24,8 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from minicomp.errors import DTypeError, ModuleError, StateDictError, UnsupportedError
-from minicomp.ir import FLOATS, dtype_name, numpy_dtype
-from minicomp.nn.initialisation import moved
+from minicomp.ir import FLOATS, dtype_name
+from minicomp.nn.initialisation import cast, moved
 from minicomp.nn.parameter import Parameter, latest_version, mark_changed
 
 
@@ -317,7 +317,7 @@ class Module:
 
         def converted(array: Any) -> Any:
             if name is not None and dtype_name(array.dtype) in FLOATS:
-                array = array.astype(numpy_dtype(name))
+                array = cast(array, name)
             return array if device is None else moved(array, device)
 
         for parameter in self.parameters():
@@ -340,6 +340,10 @@ class Module:
     def half(self) -> Self:
         """All floats to float16."""
         return self.to("float16")
+
+    def bfloat16(self) -> Self:
+        """All floats to bfloat16, which needs the package ml_dtypes."""
+        return self.to("bfloat16")
 
     def cpu(self) -> Self:
         """Everything to the host."""
@@ -381,7 +385,7 @@ def _store(module: Module, table: dict[str, Any], key: str, array: np.ndarray) -
     if isinstance(target, np.ndarray):
         target[...] = array
         return
-    replacement = moved(array.astype(target.dtype), "cuda")
+    replacement = moved(array.astype(target.dtype, copy=False), "cuda")
     if isinstance(table[key], Parameter):
         table[key].data = replacement
     else:

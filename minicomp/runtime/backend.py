@@ -81,6 +81,10 @@ class Backend(Protocol):
         """What the text of its kernels is: "LLVM IR" or "PTX"."""
 
     @property
+    def dtypes(self) -> tuple[str, ...]:
+        """What it computes in, as the IR names them."""
+
+    @property
     def device(self) -> Device:
         """Arrays, identity and clock, for selection."""
 

@@ -39,6 +39,7 @@ class CpuBackend:
 
     name = "cpu"
     language = "LLVM IR"
+    dtypes = CPU_DTYPES
     alignment = 1  # vector loads of any address take the same instructions
 
     def __init__(self, options: Options):

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from minicomp.errors import DeviceError, InputError, TraceError
-from minicomp.ir import Location, TensorType, Value, dtype_name, numpy_dtype
+from minicomp.ir import Location, TensorType, Value, dtype_name, numpy_dtype, typestr_dtype
 from minicomp.ir.interpreter import evaluate
 from minicomp.ir.ops import make
 
@@ -73,8 +73,7 @@ def array_type(array: Any) -> TensorType | None:
         )
     if hasattr(array, "__cuda_array_interface__"):
         interface = array.__cuda_array_interface__
-        name = dtype_name(getattr(array, "dtype", interface["typestr"]))
-        return TensorType(tuple(interface["shape"]), name, "cuda")
+        return TensorType(tuple(interface["shape"]), typestr_dtype(interface["typestr"]), "cuda")
     if hasattr(array, "shape") and hasattr(array, "dtype"):
         device = "cuda" if "cuda" in str(getattr(array, "device", "cpu")) else "cpu"
         return TensorType(tuple(array.shape), dtype_name(array.dtype), device)

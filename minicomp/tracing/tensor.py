@@ -177,6 +177,7 @@ class TensorOperators:
         )
 
     float, double, half = _cast_to("float32"), _cast_to("float64"), _cast_to("float16")
+    bfloat16 = _cast_to("bfloat16")
     int, long, bool = _cast_to("int32"), _cast_to("int64"), _cast_to("bool")
 
     def masked_fill(self, mask: Any, value: Any) -> Any:

@@ -16,6 +16,7 @@ from minicomp import config
 from minicomp.codegen.ptx_kernel import GpuTarget
 from minicomp.codegen.ptx_matmul_schedules import GpuMatmulSchedule, schedules
 from minicomp.errors import DeviceError
+from minicomp.ir import DTYPES
 from minicomp.kernels import LoopKernel, MatmulKernel
 from minicomp.kernels.program import Buffer, Program
 from minicomp.options import Options
@@ -40,6 +41,7 @@ class CudaBackend:
 
     name = "cuda"
     language = "PTX"
+    dtypes = tuple(DTYPES)
     alignment = ALIGNMENT
 
     def __init__(self, options: Options):

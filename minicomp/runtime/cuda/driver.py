@@ -97,6 +97,10 @@ class Driver(Protocol):
     def current_stream(self) -> int:
         """The handle of the stream in use: 0 is the default stream."""
 
+    def enter(self) -> None:
+        """Make the device's context current on this thread, for libraries that expect it so. The
+        driver's own calls need no asking."""
+
     def synchronize(self) -> None:
         """Wait until everything that was queued is done."""
 
@@ -112,7 +116,7 @@ class Driver(Protocol):
 
 _lock = threading.Lock()
 _drivers: dict[str, Driver] = {}
-_failure: CudaError | None = None
+_failure: str | None = None  # why there is no GPU, once that is known
 
 
 def is_simulator_wanted() -> bool:
@@ -142,11 +146,11 @@ def _start(name: str) -> Driver:
 
         return SimulatedDriver()
     if _failure is not None:
-        raise _failure
+        raise CudaError(_failure)
     try:
         return _gpu()
     except CudaError as error:
-        _failure = error
+        _failure = error.message
         raise
 
 
@@ -160,7 +164,8 @@ def _gpu() -> Driver:
 
 
 def _lacks(package: str, error: ImportError) -> bool:
-    return isinstance(error, ModuleNotFoundError) and error.name == package
+    name = (error.name or "").partition(".")[0]
+    return isinstance(error, ModuleNotFoundError) and name == package
 
 
 ADVICE = (

@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from minicomp.errors import DTypeError, InputError
-from minicomp.ir import ITEMSIZE, dtype_name
+from minicomp.errors import InputError
+from minicomp.ir import ITEMSIZE, typestr_dtype
 
 #: An entry that the simulator's arrays add: their pointers mean nothing to a GPU.
 SIMULATED = "minicomp_simulator"
@@ -46,7 +46,7 @@ def read_interface(array: Any) -> DeviceArgument:
         raise InputError("a masked device array has rules of its own; pass a plain one")
     pointer, readonly = interface["data"]
     shape = tuple(interface["shape"])
-    dtype = interface_dtype(interface)
+    dtype = typestr_dtype(interface["typestr"])
     strides = interface.get("strides")
     return DeviceArgument(
         pointer or 0,
@@ -57,17 +57,6 @@ def read_interface(array: Any) -> DeviceArgument:
         _stream(interface),
         SIMULATED in interface,
     )
-
-
-def interface_dtype(interface: Mapping[str, Any]) -> str:
-    """The IR's name of the dtype. NumPy has no bfloat16 of its own: it goes as two bytes of
-    unknown meaning, `<V2`, which is how ml_dtypes, torch and cupy write it."""
-    typestr = interface["typestr"]
-    if typestr == "<V2":
-        return "bfloat16"
-    if typestr.startswith(">"):
-        raise DTypeError(f"the device array is big-endian ({typestr}); a GPU is little-endian")
-    return dtype_name(typestr)
 
 
 def _stream(interface: Mapping[str, Any]) -> int | None:

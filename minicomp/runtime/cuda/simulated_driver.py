@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -51,7 +50,6 @@ class SimulatedDriver:
     def __init__(self) -> None:
         self.simulator = Simulator()
         self._pool = MemoryPool(self.simulator.allocate, self._release, self._order, limit=0)
-        self._modules: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self.seconds = 0.0  # what the launches so far would have taken; see `launch_seconds`
         self.launches = 0
 
@@ -116,10 +114,10 @@ class SimulatedDriver:
     # --- kernels ---
 
     def load(self, kernel: PTXKernel, location: Location | None = None) -> SimulatedFunction:
-        module = self._modules.get(kernel.text)
-        if module is None:
-            module = self._modules[kernel.text] = self.simulator.load(kernel.text)
-        return SimulatedFunction(kernel, location, module)
+        try:
+            return SimulatedFunction(kernel, location, self.simulator.load(kernel.text))
+        except MinicompError as error:
+            raise _of_kernel(error, kernel, location) from error
 
     def launch(self, function: SimulatedFunction, pointers: Sequence[int], stream: int) -> None:
         kernel = function.kernel
@@ -131,7 +129,7 @@ class SimulatedDriver:
                 [int(pointer) for pointer in pointers], shared_bytes=kernel.shared_bytes,
             )  # fmt: skip
         except MinicompError as error:
-            raise error.placed(f"kernel {kernel.name}", function.location) from error.__cause__
+            raise _of_kernel(error, kernel, function.location) from error
         self.seconds += launch_seconds(report)
         self.launches += 1
 
@@ -139,8 +137,16 @@ class SimulatedDriver:
 
     current_stream = staticmethod(current_stream)
 
+    def enter(self) -> None:
+        """There is no context."""
+
     def synchronize(self) -> None:
         """Nothing is ever left to wait for."""
 
     def clock(self) -> SimulatedClock:
         return SimulatedClock(self)
+
+
+def _of_kernel(error: MinicompError, kernel: PTXKernel, location: Location | None) -> MinicompError:
+    """The simulator's error, which names the PTX line, with the kernel and the user's line."""
+    return type(error)(str(error), what=f"kernel {kernel.name}", location=location)
