@@ -33,6 +33,17 @@ from minicomp.codegen.ptx_types import CLASSES, Operand, Register, text_of
 
 #: What a name may not contain.
 _UNUSUAL = re.compile(r"[^A-Za-z0-9_]")
+#: Names that mean something else: numbered registers, special registers; and what is no name.
+_TAKEN = re.compile(
+    r"(p|h|r|rd|f|fd)\d+|n?tid|n?ctaid|n?warpid|n?smid|laneid|gridid|n?clusterid|cluster_\w+"
+    r"|lanemask_\w+|clock\w*|globaltimer\w*|pm\d+\w*|envreg\d+|\w+_smem_\w+|WARP_SZ|([^A-Za-z]\w*)?"
+)
+
+
+def _identifier(name: str) -> str:
+    """`name` as PTX takes it for a register, a parameter or a label."""
+    name = _UNUSUAL.sub("_", name)
+    return f"v_{name}" if _TAKEN.fullmatch(name) else name
 
 
 class PTXBuilder(Instructions):
@@ -61,7 +72,7 @@ class PTXBuilder(Instructions):
         self.taken: dict[str, int] = {}  # how often a name or label has been asked for
         self.shared: list[str] = []
         self.guards: list[str] = []
-        self.arguments = [self._unique(_UNUSUAL.sub("_", argument)) for argument in arguments]
+        self.arguments = [self._unique(_identifier(argument)) for argument in arguments]
         self.pointers = [self._argument(argument) for argument in self.arguments]
 
     def _argument(self, name: str) -> Register:
@@ -78,7 +89,7 @@ class PTXBuilder(Instructions):
         """A new register; a name makes the text easier to read and need not be unique."""
         declared, prefix = CLASSES[kind]
         if name:
-            unique = self._unique(f"%{_UNUSUAL.sub('_', name)}")
+            unique = self._unique(f"%{_identifier(name)}")
             self.named.setdefault(declared, []).append(unique)
             return Register(unique, kind)
         number = self.counts[prefix] = self.counts.get(prefix, 0) + 1

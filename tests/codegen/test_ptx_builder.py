@@ -112,6 +112,12 @@ def test_names_that_come_again_are_told_apart():
     assert builder.register("f32", "a b").name == "%a_b_1"
 
 
+def test_names_that_mean_something_else_are_changed():
+    builder = PTXBuilder("kernel", ["p1", "tid", "0", "", "weight.0"])
+    assert builder.arguments == ["v_p1", "v_tid", "v_0", "v_", "weight_0"]
+    assert builder.register("f32", "f2").name == "%v_f2"
+
+
 def test_the_version_and_target_are_the_lowest_that_suffice():
     builder = PTXBuilder("kernel", [])
     assert builder.text().startswith(".version 7.0\n.target sm_80\n")
