@@ -30,9 +30,9 @@ def address(
         if stride == 0:
             continue
         if is_immediate(stride):
-            total = builder.mad_wide(register, stride, total).as_type("u64")
+            total = builder.mad_wide(register.as_type("s32"), stride, total).as_type("u64")
         else:
-            wide = builder.cvt(register, "s64")
+            wide = builder.cvt(register.as_type("s32"), "s64")
             total = builder.mad(wide, stride, total.as_type("s64")).as_type("u64")
     return builder.add(total, constant) if constant else total
 
