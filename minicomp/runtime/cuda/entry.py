@@ -25,6 +25,7 @@ class CudaEntry:
 
     def __init__(self, executable: CudaExecutable):
         self.executable = executable
+        self._own_type = own_type(executable.driver)
         roles: dict[str, list[int]] = {}
         for number, buffer in enumerate(executable.buffers):
             roles.setdefault(buffer.role, []).append(number)
@@ -60,8 +61,7 @@ class CudaEntry:
         table = [0] * len(self.executable.buffers)
         for number, array in held:
             table[number] = argument(array).pointer
-        own = own_type(driver)
-        elsewhere = [item for item in held if not is_in_order(item[1], own)]
+        elsewhere = [item for item in held if not is_in_order(item[1], self._own_type)]
         inputs, count = self._inputs, len(args)
         is_single = len(self.executable.program.outputs) == 1
 
