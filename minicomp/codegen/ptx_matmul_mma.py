@@ -1,116 +1,131 @@
-"""Products by the tensor cores: `mma.sync`, a warp's 32 threads multiplying together."""
+"""Products by the tensor cores: `mma.sync`, a warp's 32 threads multiplying together.
+
+In: operands' tiles in shared memory, each laid out as it lies in global memory. Out: sums in
+registers. One instruction multiplies 16 rows of `a` with 8 columns of `b`, over 32 bytes of each
+along the depth (16 two-byte floats, 8 TF32), and holds the operands spread over the warp:
+
+    thread 4*g + t of the warp holds     of a, 16 x 8 for TF32:   (g, t) (g+8, t) (g, t+4) (g+8, t+4)
+                                         of b,  8 x 8:            (t, g) (t+4, g)
+                                         of the sums, 16 x 8:     (g, 2t) (g, 2t+1) and 8 rows down
+
+(PTX ISA, "Matrix fragments for mma.m16n8k8"; two-byte floats go in pairs where TF32 go alone.)
+`ldmatrix` loads four 8 x 16-byte matrices just so. Transposing on the way, as it can for two-byte
+elements, it serves operands that are contiguous along their lanes; TF32 ones are loaded element by
+element.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from minicomp.codegen.ptx_builder import PTXBuilder
-from minicomp.codegen.ptx_matmul_copies import SharedPlace
+from minicomp.codegen.ptx_index import IndexRegisters
+from minicomp.codegen.ptx_matmul_fragments import Run, WarpPlace
 from minicomp.codegen.ptx_matmul_plan import MMA_OPERANDS, GpuMatmulPlan
-from minicomp.codegen.ptx_matmul_simt import Run
+from minicomp.codegen.ptx_matmul_shared import SharedPlace
 from minicomp.codegen.ptx_matmul_tiles import OperandTile
 from minicomp.codegen.ptx_types import Register
+from minicomp.kernels.indexing import Index
+
+#: Lanes (rows of a, columns of b) of a group of four 8 x 16-byte matrices.
+GROUP = 16
 
 
-class Operand:
-    """One operand's fragments. `lane_bit`, `depth_bit`: which bit of the number of an 8x8 matrix
-    among the four of an ldmatrix says that it is the second along the lanes / the depth."""
+class OperandFragments:
+    """One operand's part of what a warp multiplies: groups of `GROUP` lanes, four registers each.
+
+    The four matrices of a group are the lower and upper halves along the lanes and along the depth.
+    `lanes_first`: their order is that of `a`, whose registers 0 and 1 differ in the lanes; those
+    of `b` differ in the depth, so that its registers 0 and 1 are one instruction's.
+    """
 
     def __init__(
-        self, builder: PTXBuilder, tile: OperandTile, stage_offset: int, warp_lane: Register,
-        lanes: int, lane: Register, lane_first: bool, step_depth: int, name: str,
-    ):  # fmt: skip
+        self,
+        builder: PTXBuilder,
+        indices: IndexRegisters,
+        tile: OperandTile,
+        stage_offset: int,
+        first: Index,
+        lane: Index,
+        extent: int,
+        step_depth: int,
+        lanes_first: bool,
+    ):
         self.builder, self.tile, self.stage_offset = builder, tile, stage_offset
-        self.step_depth = step_depth
-        self.lane_first = lane_first
-        self.blocks = lanes // 16 if lanes >= 16 else 1
-        self.count = 4 if lanes >= 16 else 2
-        self.name = name
+        self.step_depth, self.lanes_first = step_depth, lanes_first
         self.registers = [
-            [[builder.register("b32", name) for _ in range(self.count)] for _ in range(self.blocks)]
+            [[builder.register("b32", tile.name) for _ in range(4)] for _ in range(extent // GROUP)]
             for _ in range(2)
         ]
-        self.by_words = tile.shared.itemsize == 4 and tile.inner == "lanes"
-        if self.by_words:
-            depth, along = builder.rem(lane, 4), builder.div(lane, 4)
-        else:
-            row = builder.rem(lane, 8)
-            matrix = builder.div(lane, 8)
-            low, high = builder.rem(matrix, 2), builder.div(matrix, 2)
-            if self.count == 2:
-                high = builder.mul(high, 0)
-            lane_half, depth_half = (low, high) if lane_first else (high, low)
-            half = step_depth // 2
-            if tile.inner == "depth":
-                along = builder.mad(lane_half, 8, row)
-                depth = builder.mul(depth_half, half)
-            else:
-                along = builder.mul(lane_half, 8)
-                depth = builder.mad(depth_half, half, row)
-        along = builder.add(along, warp_lane)
-        outer, inner = (depth, along) if tile.inner == "lanes" else (along, depth)
-        self.place = SharedPlace(builder, tile.shared, outer, inner)
+        #: ldmatrix transposes two-byte elements only
+        self.by_elements = tile.inner == "lanes" and tile.itemsize == 4
+        along, depth = self._place(lane)
+        by_lanes = tile.inner == "lanes"
+        outer, inner = (depth, first + along) if by_lanes else (first + along, depth)
+        self.place = SharedPlace(builder, indices, tile.shared, outer, inner)
+        #: by the offset in a tile: the address in the stage that is read
         self.addresses: dict[Register, Register] = {}
         for step in range(tile.depth // step_depth):
-            for block in range(self.blocks):
-                offset, _ = self._offset(step, block)
+            for group in range(extent // GROUP):
+                offset, _ = self._offset(step, group)
                 if offset not in self.addresses:
-                    self.addresses[offset] = builder.register("u32", f"{name}_fragment")
+                    self.addresses[offset] = builder.register("u32", f"{tile.name}_fragment")
 
-    def _offset(self, step: int, block: int) -> tuple[Register, int]:
-        depth, lane = step * self.step_depth, block * 16
-        pair = (depth, lane) if self.tile.inner == "lanes" else (lane, depth)
-        return self.place.offset(*pair)
+    def _place(self, lane: Index) -> tuple[Index, Index]:
+        """Where in a group, along lanes and depth, this thread's address points: to its own
+        element, or to row `lane` % 8 of matrix `lane` // 8, which ldmatrix wants to know."""
+        if self.by_elements:
+            return lane // 4, lane % 4
+        row, number = lane % 8, lane // 8
+        low, high = number % 2, number // 2
+        lane_half, depth_half = (low, high) if self.lanes_first else (high, low)
+        if self.tile.inner == "depth":
+            return lane_half * 8 + row, depth_half * (self.step_depth // 2)
+        return lane_half * 8, depth_half * (self.step_depth // 2) + row
+
+    def _offset(self, step: int, group: int) -> tuple[Register, int]:
+        lanes, depth = group * GROUP, step * self.step_depth
+        return self.place.offset(*((depth, lanes) if self.tile.inner == "lanes" else (lanes, depth)))
 
     def enter(self, stage: Register) -> None:
-        for offset, register in self.addresses.items():
-            self.builder.emit(f"add.u32 {register}, {stage}, {offset}")
+        for offset, address in self.addresses.items():
+            self.builder.emit(f"add.u32 {address}, {stage}, {offset}")
 
     def load(self, step: int, turn: int) -> None:
-        for block, registers in enumerate(self.registers[turn]):
-            offset, immediate = self._offset(step, block)
+        for group, registers in enumerate(self.registers[turn]):
+            offset, immediate = self._offset(step, group)
             address, immediate = self.addresses[offset], immediate + self.stage_offset
-            if not self.by_words:
-                self.builder.ldmatrix_into(
-                    registers, address, immediate, transposed=self.tile.inner == "lanes"
-                )
-                continue
-            for number, register in enumerate(registers):
-                lane_half, depth_half = (
-                    (number % 2, number // 2) if self.lane_first else (number // 2, number % 2)
-                )
-                here = immediate + self.tile.shared.offset(4 * depth_half, 8 * lane_half)
-                self.builder.load_into([register], "shared", "b32", address, here)
+            if self.by_elements:
+                self._load_elements(registers, address, immediate)
+            else:
+                transposed = self.tile.inner == "lanes"
+                self.builder.ldmatrix_into(registers, address, immediate, transposed=transposed)
+
+    def _load_elements(self, registers: list[Register], address: Register, offset: int) -> None:
+        for number, register in enumerate(registers):
+            low, high = number % 2, number // 2
+            lane_half, depth_half = (low, high) if self.lanes_first else (high, low)
+            step = self.tile.shared.offset(depth_half * self.step_depth // 2, lane_half * 8)
+            self.builder.load_into([register], "shared", "b32", address, offset + step)
 
 
 class MmaFragments:
+    """See the module's docstring."""
+
     def __init__(
-        self, builder: PTXBuilder, plan: GpuMatmulPlan, warp_row: Register, warp_column: Register,
-        lane: Register,
-    ):  # fmt: skip
-        self.builder, self.plan = builder, plan
-        schedule = plan.schedule
-        dtype = plan.kernel.arguments[plan.kernel.a.buffer].dtype
-        self.kind, depth = MMA_OPERANDS[dtype]
+        self, builder: PTXBuilder, indices: IndexRegisters, plan: GpuMatmulPlan, warp: WarpPlace
+    ):
+        self.builder, schedule = builder, plan.schedule
+        self.kind, depth = MMA_OPERANDS[plan.a.dtype]
         self.shape = f"m16n8k{depth}"
-        warp_first_row = builder.mul(warp_row, schedule.warp_rows)
-        warp_first_column = builder.mul(warp_column, schedule.warp_columns)
-        self.a = Operand(
-            builder, plan.a, 0, warp_first_row, schedule.warp_rows, lane, True, depth, "a"
+        self.a = OperandFragments(
+            builder, indices, plan.a, 0, warp.row, warp.lane, schedule.warp_rows, depth, True
         )
-        self.b = Operand(
-            builder,
-            plan.b,
-            plan.a.shared.nbytes,
-            warp_first_column,
-            schedule.warp_columns,
-            lane,
-            False,
-            depth,
-            "b",
-        )
-        self.first_row = builder.add(warp_first_row, builder.div(lane, 4))
-        self.first_column = builder.mad(builder.rem(lane, 4), 2, warp_first_column)
+        self.b = OperandFragments(
+            builder, indices, plan.b, plan.a.shared.nbytes, warp.column, warp.lane,
+            schedule.warp_columns, depth, False,
+        )  # fmt: skip
+        self.row, self.column = warp.row + warp.lane // 4, warp.column + warp.lane % 4 * 2
         builder.comment("sums of products")
         self.sums = [
             [[self._zero() for _ in range(4)] for _ in range(schedule.warp_columns // 8)]
@@ -119,7 +134,7 @@ class MmaFragments:
 
     def _zero(self) -> Register:
         register = self.builder.register("f32", "sum")
-        self.builder.assign(register, 0.0)
+        self.builder.assign(register, 0)
         return register
 
     def enter(self, stage: Register) -> None:
@@ -132,19 +147,21 @@ class MmaFragments:
 
     def multiply(self, turn: int) -> None:
         if self.kind == "tf32":
-            for side in (self.a, self.b):
-                for registers in side.registers[turn]:
-                    for register in registers:
-                        self.builder.emit(f"cvt.rna.tf32.f32 {register}, {register}")
-        columns = [
-            registers[n : n + 2]
-            for registers in self.b.registers[turn]
-            for n in range(0, len(registers), 2)
-        ]
+            self._round(turn)
+        columns = [half for group in self.b.registers[turn] for half in (group[:2], group[2:])]
         for i, a in enumerate(self.a.registers[turn]):
-            order = range(len(columns)) if i % 2 == 0 else reversed(range(len(columns)))
-            for j in order:
+            # Back and forth, so that one operand stays from instruction to instruction.
+            forth = range(len(columns))
+            for j in forth if i % 2 == 0 else reversed(forth):
                 self.builder.mma(self.shape, self.kind, a, columns[j], self.sums[i][j])
+
+    def _round(self, turn: int) -> None:
+        """Float32 to the nearest TF32: the tensor cores would cut off the bits that they ignore,
+        an error twice as large and always towards zero."""
+        for side in (self.a, self.b):
+            for group in side.registers[turn]:
+                for register in group:
+                    self.builder.emit(f"cvt.rna.tf32.f32 {register}, {register}")
 
     def runs(self) -> Iterator[Run]:
         for i, row in enumerate(self.sums):

@@ -1,7 +1,7 @@
 """The loop down the depth: copies run ahead of the multiplications through a ring of stages.
 
-In: the two operands' `TileCopy`s, and `Fragments`, which take a tile from shared memory into
-registers step by step and multiply. Out: the loop. With three stages, at tile t:
+In: the two operands' `TileCopy`s, and the family's `Fragments`. Out: the loop. With three stages,
+at tile t:
 
     shared memory:   [t: being read] [t + 1: arriving or there] [t + 2: copies start now]
 
@@ -13,38 +13,27 @@ reads tile t any more (the last fragments are in registers), so that its stage m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from minicomp.codegen.ptx_builder import PTXBuilder
 from minicomp.codegen.ptx_matmul_copies import TileCopy
+from minicomp.codegen.ptx_matmul_fragments import Fragments
 from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan
 from minicomp.codegen.ptx_types import Register
 
 
-class Fragments(Protocol):
-    """What a warp multiplies: two sets of registers, which take turns."""
-
-    def enter(self, stage: Register) -> None:
-        """What is loaded from now on is in the stage that begins at this address."""
-
-    def load(self, step: int, turn: int) -> None:
-        """The operands of one step of the tile, from shared memory into set number `turn`."""
-
-    def multiply(self, turn: int) -> None:
-        """Add the products of that set to the sums."""
-
-
 class Pipeline:
-    """See the module's docstring; `run` emits it all."""
+    """See the module's docstring; `run` emits it all. `ring` is the address of the first stage."""
 
     def __init__(
         self,
         builder: PTXBuilder,
         plan: GpuMatmulPlan,
+        ring: Register,
         copies: Sequence[TileCopy],
         fragments: Fragments,
     ):
-        self.builder, self.plan, self.copies, self.fragments = builder, plan, copies, fragments
+        self.builder, self.plan, self.ring = builder, plan, ring
+        self.copies, self.fragments = copies, fragments
         self.stages, self.tiles = plan.schedule.stages, plan.depth_tiles
 
     def run(self) -> None:
@@ -59,7 +48,6 @@ class Pipeline:
     def _fill(self) -> None:
         """All stages but one begin to be filled."""
         builder, nbytes = self.builder, self.plan.stage_bytes
-        self.ring = builder.mov(builder.dynamic_shared("stages"), "u32", "ring")
         for number in range(self.stages - 1):
             if number < self.tiles:
                 builder.comment(f"copy tile {number}")
@@ -74,6 +62,8 @@ class Pipeline:
         self._await_tile()
 
     def _loop(self) -> None:
+        """A tile a round. Copies are started in the middle of the first step, so that they do not
+        hold up its multiplications."""
         builder, steps = self.builder, self.plan.steps
         left = builder.register("s32", "tiles_left")
         builder.assign(left, self.tiles)
@@ -81,17 +71,18 @@ class Pipeline:
         builder.place(head)
         is_followed = builder.setp("gt", left, 1)
         more = builder.setp("ge", left, self.stages)
-        for step in range(steps):
-            if step < steps - 1:
-                self.fragments.load(step + 1, (step + 1) % 2)
-            else:
-                self._next_tile(more)
-                with builder.when(is_followed):
-                    self.fragments.load(0, 0)
+        for step in range(steps - 1):
+            self.fragments.load(step + 1, (step + 1) % 2)
             if step == 0 and self.tiles >= self.stages:
-                builder.comment("copy a tile some stages ahead")
+                builder.comment(f"copy the tile {self.stages - 1} ahead")
                 self._start(self.write, more)
+            builder.comment(f"step {step}")
             self.fragments.multiply(step % 2)
+        self._next_tile(more)
+        with builder.when(is_followed):
+            self.fragments.load(0, 0)
+        builder.comment(f"step {steps - 1}")
+        self.fragments.multiply((steps - 1) % 2)
         builder.emit(f"sub.s32 {left}, {left}, 1")
         builder.bra(head, is_followed)
 
@@ -115,7 +106,6 @@ class Pipeline:
     def _start(self, stage: Register, more: Register | None, *, is_first: bool = False) -> None:
         for copy in self.copies:
             copy.start(stage, more, is_first=is_first)
-            copy.advance(copy.tile.first_depth if is_first else copy.tile.depth)
 
     def _finish(self, stage: Register, more: Register | None) -> None:
         for copy in self.copies:

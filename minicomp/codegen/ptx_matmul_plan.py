@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
+from minicomp.codegen.expression_cost import count_operations
 from minicomp.codegen.ptx_matmul_tiles import (
     CHUNK,
     OperandTile,
@@ -35,7 +36,9 @@ from minicomp.codegen.ptx_matmul_tiles import (
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import MatmulKernel, MatmulSchedule, View
 
-FAMILIES = ("naive", "simt", "mma")
+FAMILIES = ("naive", "reduction", "simt", "mma")
+#: Operations of an epilogue, over all sums of a thread, that may be emitted in line.
+INLINE_OPERATIONS = 2000
 #: What the tensor cores multiply -> their name for it, and how deep one instruction goes.
 MMA_OPERANDS = {"float16": ("f16", 16), "bfloat16": ("bf16", 16), "float32": ("tf32", 8)}
 
@@ -45,7 +48,8 @@ class GpuMatmulSchedule(MatmulSchedule):
     """How a matrix product runs on a GPU. Sizes are in elements.
 
     `family`: "naive" gives each element of the output a thread, which reads its operands from
-    global memory. "simt" and "mma" copy tiles of `block_depth` to a ring of `stages` in shared
+    global memory. "reduction" is for a product with a vector: a reduction kernel does it, whose
+    schedule `ptx_schedule` chooses; all else here is without meaning then. "simt" and "mma" copy tiles of `block_depth` to a ring of `stages` in shared
     memory; each warp computes a tile of `warp_rows` x `warp_columns`, by multiplications of single
     numbers or by the tensor cores (float32 is then rounded to TF32). `lane_rows` of a warp's 32
     threads are along the rows ("simt"). Blocks start in an order that visits `group_rows` tiles
@@ -65,8 +69,8 @@ class GpuMatmulSchedule(MatmulSchedule):
     def label(self) -> str:
         """What a candidate with this schedule is called. `simt_128x128x8_64x64_3`: blocks of
         128x128, 8 deep, warps of 64x64, three stages."""
-        if self.family == "naive":
-            return "naive"
+        if self.family in ("naive", "reduction"):
+            return self.family
         block = f"{self.block_rows}x{self.block_columns}x{self.block_depth}"
         return f"{self.family}_{block}_{self.warp_rows}x{self.warp_columns}_{self.stages}"
 
@@ -91,8 +95,10 @@ class GpuMatmulPlan:
         sizes = [size for size in schedule.to_dict().values() if type(size) is int]
         if any(size < 1 for size in sizes):
             return "every size must be at least 1"
+        if schedule.family == "reduction":
+            return "" if 1 in (self.rows, self.columns) else "neither operand is a vector"
         if schedule.family == "naive":
-            return ""
+            return "a block has at most 1024 threads" if self.threads > 1024 else ""
         powers = [schedule.block_rows, schedule.block_columns, schedule.block_depth,
                   schedule.warp_rows, schedule.warp_columns, schedule.lane_rows]  # fmt: skip
         if any(size & (size - 1) for size in powers):
@@ -105,6 +111,8 @@ class GpuMatmulPlan:
             return "a block has at most 1024 threads"
         if schedule.stages < 2:
             return "copies need two stages at least"
+        if schedule.block_depth < 2 * self.step_depth:
+            return f"block_depth must be at least {2 * self.step_depth}, for two steps"
         return self._simt_complaint() if schedule.family == "simt" else self._mma_complaint()
 
     def _simt_complaint(self) -> str:
@@ -119,17 +127,13 @@ class GpuMatmulPlan:
 
     def _mma_complaint(self) -> str:
         schedule = self.schedule
-        kinds = {
-            self.kernel.arguments[view.buffer].dtype for view in (self.kernel.a, self.kernel.b)
-        }
+        kinds = {self.kernel.arguments[view.buffer].dtype for view in (self.kernel.a, self.kernel.b)}
         if len(kinds) != 1 or not kinds < MMA_OPERANDS.keys():
             return "tensor cores take two operands of float16, of bfloat16 or of float32"
         if self.kernel.accumulate != "float32":
             return "tensor cores accumulate in float32"
-        if schedule.warp_rows % 16 or schedule.warp_columns % 8:
-            return "a warp's tile must be a multiple of 16 x 8"
-        if schedule.block_depth % self.step_depth:
-            return f"block_depth must be a multiple of {self.step_depth}"
+        if schedule.warp_rows % 16 or schedule.warp_columns % 16:
+            return "a warp's tile must be a multiple of 16 x 16"
         return ""
 
     # The product.
@@ -188,7 +192,8 @@ class GpuMatmulPlan:
         """How much of the depth is in registers at a time."""
         if self.schedule.family == "simt":
             return 1
-        return MMA_OPERANDS[self.kernel.arguments[self.kernel.a.buffer].dtype][1]
+        dtype = self.kernel.arguments[self.kernel.a.buffer].dtype
+        return MMA_OPERANDS[dtype][1] if dtype in MMA_OPERANDS else 1
 
     @property
     def steps(self) -> int:
@@ -265,6 +270,22 @@ class GpuMatmulPlan:
 
     @property
     def shared_bytes(self) -> int:
-        if self.schedule.family == "naive":
+        """What a block needs: the ring, and later, in its place, the sums if they are staged."""
+        if self.schedule.family not in ("simt", "mma"):
             return 0
-        return self.schedule.stages * self.stage_bytes
+        staged = self.schedule.block_rows * self.staged_pitch if self.is_staged else 0
+        return max(self.schedule.stages * self.stage_bytes, staged)
+
+    # The epilogue.
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether sums go through shared memory to a loop that has a long epilogue only once."""
+        sums = self.schedule.warp_rows * self.schedule.warp_columns // 32
+        return sums * count_operations(self.kernel.store.scalar) > INLINE_OPERATIONS
+
+    @property
+    def staged_pitch(self) -> int:
+        """Bytes from row to row of the staged sums. The padding spreads the rows that the threads
+        of a warp write at a time over the banks."""
+        return self.schedule.block_columns * ITEMSIZE[self.kernel.accumulate] + 2 * CHUNK

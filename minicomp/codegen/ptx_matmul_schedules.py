@@ -29,9 +29,7 @@ def schedules(
     kernel: MatmulKernel, target: GpuTarget, precision: str = "highest"
 ) -> list[GpuMatmulSchedule]:
     """The candidates of a call site. All fit the kernel and the target; no two are the same."""
-    chosen = [
-        schedule for schedule in _candidates(kernel, precision) if _fits(schedule, kernel, target)
-    ]
+    chosen = [schedule for schedule in _candidates(kernel, precision) if _fits(schedule, kernel, target)]
     return list(dict.fromkeys(chosen))[:MOST]
 
 

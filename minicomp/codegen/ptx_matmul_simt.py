@@ -15,99 +15,88 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from minicomp.codegen.ptx_builder import PTXBuilder
+from minicomp.codegen.ptx_index import IndexRegisters
+from minicomp.codegen.ptx_matmul_fragments import Run, WarpPlace
 from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan
-from minicomp.codegen.ptx_matmul_tiles import CHUNK, SharedLayout
+from minicomp.codegen.ptx_matmul_shared import SharedPlace
+from minicomp.codegen.ptx_matmul_tiles import CHUNK
 from minicomp.codegen.ptx_types import REGISTER, Register
 from minicomp.ir import ITEMSIZE
-
-
-@dataclass(frozen=True)
-class Run:
-    """Sums of neighbouring columns that a thread holds, from (row, column) on, counted from the
-    thread's first."""
-
-    row: int
-    column: int
-    sums: tuple[Register, ...]
+from minicomp.kernels.indexing import Index
 
 
 @dataclass(frozen=True)
 class Side:
-    """How a thread takes its numbers from one operand: `vectors` of `width`, `stride` lanes apart,
-    from lane `first` of the block's tile on."""
+    """How a thread takes its numbers from one operand: vectors of `width`, `stride` lanes apart.
 
-    first: Register
+    `place` is the first of them in the operand's tile, which begins `stage_offset` bytes behind the
+    stage; `address` is it in the stage that is read. `numbers` has the two sets of registers, each
+    a list of vectors.
+    """
+
     width: int
-    vectors: int
     stride: int
-    layout: SharedLayout
+    place: SharedPlace
     stage_offset: int
     address: Register
-    numbers: tuple[list[list[Register]], list[list[Register]]]
+    numbers: list[list[list[Register]]]
 
 
 class SimtFragments:
-    """See the module's docstring. `warp_row`, `warp_column` is the warp's place in the block, and
-    `lane` the thread's in the warp."""
+    """See the module's docstring."""
 
     def __init__(
-        self,
-        builder: PTXBuilder,
-        plan: GpuMatmulPlan,
-        warp_row: Register,
-        warp_column: Register,
-        lane: Register,
+        self, builder: PTXBuilder, indices: IndexRegisters, plan: GpuMatmulPlan, warp: WarpPlace
     ):
-        self.builder, self.kind = builder, REGISTER[plan.kernel.accumulate]
-        self.itemsize = ITEMSIZE[plan.kernel.accumulate]
-        schedule = plan.schedule
-        lane_row, lane_column = self._places(lane, schedule.lane_rows)
-        self.a = self._side("a", warp_row, schedule.warp_rows, lane_row, schedule.lane_rows,
-                            plan.a.shared, 0)  # fmt: skip
-        self.b = self._side("b", warp_column, schedule.warp_columns, lane_column,
-                            plan.lane_columns, plan.b.shared, plan.a.shared.nbytes)  # fmt: skip
-        self.first_row, self.first_column = self.a.first, self.b.first
+        self.builder, self.indices, self.plan = builder, indices, plan
+        self.kind = REGISTER[plan.kernel.accumulate]
+        schedule, columns = plan.schedule, plan.lane_columns
+        vector = CHUNK // ITEMSIZE[plan.kernel.accumulate]
+        width_a = min(vector, schedule.warp_rows // schedule.lane_rows)
+        width_b = min(vector, schedule.warp_columns // columns)
+        self.row = warp.row + warp.lane // columns * width_a
+        self.column = warp.column + warp.lane % columns * width_b
+        self.a = self._side("a", self.row, width_a, schedule.lane_rows)
+        self.b = self._side("b", self.column, width_b, columns)
         builder.comment("sums of products")
         self.sums = [
-            [self._zero() for _ in range(self.b.vectors * self.b.width)]
-            for _ in range(self.a.vectors * self.a.width)
+            [self._zero() for _ in range(len(self.b.numbers[0]) * width_b)]
+            for _ in range(len(self.a.numbers[0]) * width_a)
         ]
 
-    def _places(self, lane: Register, lane_rows: int) -> tuple[Register, Register]:
-        """The thread's row and column among those of its warp."""
-        columns = 32 // lane_rows
-        return self.builder.div(lane, columns), self.builder.rem(lane, columns)
-
-    def _side(
-        self, name: str, warp: Register, extent: int, lane: Register, lanes: int,
-        layout: SharedLayout, stage_offset: int,
-    ) -> Side:  # fmt: skip
-        builder = self.builder
-        width = min(CHUNK // self.itemsize, extent // lanes)
-        first = builder.mad(lane, width, builder.mul(warp, extent), f"first_{name}_lane")
-        vectors = extent // (lanes * width)
-        numbers = [[[builder.register(self.kind, name) for _ in range(width)]
-                    for _ in range(vectors)] for _ in range(2)]  # fmt: skip
-        return Side(
-            first, width, vectors, lanes * width, layout, stage_offset,
-            builder.register("u32", f"{name}_fragment"), (numbers[0], numbers[1]),
+    def _side(self, name: str, first: Index, width: int, lanes: int) -> Side:
+        builder, plan = self.builder, self.plan
+        tile, extent = (
+            (plan.a, plan.schedule.warp_rows) if name == "a" else
+            (plan.b, plan.schedule.warp_columns)
         )  # fmt: skip
+        numbers = [
+            [
+                [builder.register(self.kind, name) for _ in range(width)]
+                for _ in range(extent // (lanes * width))
+            ]
+            for _ in range(2)
+        ]
+        place = SharedPlace(builder, self.indices, tile.shared, Index(), first)
+        offset = 0 if name == "a" else plan.a.shared.nbytes
+        address = builder.register("u32", f"{name}_fragment")
+        return Side(width, lanes * width, place, offset, address, numbers)
 
     def _zero(self) -> Register:
         register = self.builder.register(self.kind, "sum")
-        self.builder.assign(register, 0.0 if self.kind[0] == "f" else 0)
+        self.builder.assign(register, 0)
         return register
 
     def enter(self, stage: Register) -> None:
         for side in (self.a, self.b):
-            texts = f"{side.address}, {side.first}, {self.itemsize}, {stage}"
-            self.builder.emit(f"mad.lo.u32 {texts}")
+            offset, _ = side.place.offset(0, 0)
+            self.builder.emit(f"add.u32 {side.address}, {stage}, {offset}")
 
     def load(self, step: int, turn: int) -> None:
         for side in (self.a, self.b):
             for number, registers in enumerate(side.numbers[turn]):
-                lane = number * side.stride
-                offset = side.stage_offset + side.layout.offset(step, lane)
+                _, offset = side.place.offset(step, number * side.stride)
+                offset += side.stage_offset
                 self.builder.load_into(registers, "shared", self.kind, side.address, offset)
 
     def multiply(self, turn: int) -> None:
@@ -115,13 +104,13 @@ class SimtFragments:
         rows = [number for vector in self.a.numbers[turn] for number in vector]
         for i, a in enumerate(rows):
             # Back and forth, so that one operand stays from instruction to instruction.
-            order = range(len(columns)) if i % 2 == 0 else reversed(range(len(columns)))
-            for j in order:
+            forth = range(len(columns))
+            for j in forth if i % 2 == 0 else reversed(forth):
                 self.builder.accumulate(self.sums[i][j], a, columns[j])
 
     def runs(self) -> Iterator[Run]:
         a, b = self.a, self.b
         for i, sums in enumerate(self.sums):
             row = i // a.width * a.stride + i % a.width
-            for j in range(b.vectors):
-                yield Run(row, j * b.stride, tuple(sums[j * b.width : (j + 1) * b.width]))
+            for number in range(len(b.numbers[0])):
+                yield Run(row, number * b.stride, tuple(sums[number * b.width :][: b.width]))
