@@ -9,6 +9,7 @@ A matrix product, which is no loop kernel, is computed by its meaning.
 """
 
 from dataclasses import replace
+from math import gcd
 
 import numpy as np
 from error_bounds import assert_computes
@@ -18,7 +19,7 @@ from special_values import assert_same_bits
 
 from minicomp.codegen.ptx_kernel import GpuTarget
 from minicomp.codegen.ptx_loops import emit_loop_kernel
-from minicomp.codegen.ptx_schedule import schedule_loops
+from minicomp.codegen.ptx_schedule import is_scan, schedule_loops
 from minicomp.ir import numpy_dtype
 from minicomp.ir.interpreter import interpret_flat
 from minicomp.kernels import LoopKernel
@@ -151,3 +152,14 @@ class DeviceMemory:
         buffer = self.program.buffers[number]
         raw = self.device.read(self.pointers[number], buffer.nbytes)
         return np.array(raw.view(numpy_dtype(buffer.dtype)))
+
+
+def fitting(kernel, schedule):
+    """The schedule as it can be had for a kernel: no more lanes than divide the loop that they go
+    along, and along the results where there is no row. A column is scanned by one thread."""
+    axis = schedule.axis if kernel.inner else "outer"
+    if axis == "outer" and is_scan(kernel):
+        schedule = replace(schedule, team=1)
+    loops = kernel.inner if axis == "inner" else kernel.outer
+    extent = loops[-1].extent if loops else 1
+    return replace(schedule, axis=axis, vector=gcd(schedule.vector, extent))
