@@ -5,7 +5,10 @@ the functions of `codegen.math`, which do float64, in about half as many instruc
 computes 2**x and 1/x to about an ulp (PTX ISA, "ex2.approx", "rcp.approx"); what it is given
 here is such that no more is lost.
 
-    exp(x) = 2**n * ex2(x*log2(e) - n)        n the integer near x*log2(e), at most 126 in size
+    exp(x) = 2**n * ex2(x*log2(e) - n)        n the integer below x*log2(e), at most 126 in size
+
+The integer below, not the nearest: ex2 gives numbers from 1 to 2 then, on which its error, which
+has one size, is one ulp rather than two.
 """
 
 from __future__ import annotations
@@ -35,14 +38,14 @@ class ApproximateFunctions(Power):
     def exp(self, x: Handle) -> Handle:
         if self.dtype(x) != "float32":
             return super().exp(x)
-        # x*log2(e) from -126 ... 126 to 0 ... 1; what is beyond, or NaN, saturates.
+        # x*log2(e) - 1/2 from -126 ... 126 to 0 ... 1; what is beyond, or NaN, saturates.
         share = self._instruction(
             "fma.rn.sat",
             x,
             self.like(x, LOG2_E / (2 * LARGEST_EXPONENT)),
-            self.like(x, 0.5),
+            self.like(x, 0.5 - 0.5 / (2 * LARGEST_EXPONENT)),
         )
-        # n + 127, in the low bits too.
+        # n + 127, in the low bits too: rounded to nearest, less the half, is rounded down.
         biased = self.fma(
             share,
             self.like(x, 2.0 * LARGEST_EXPONENT),
@@ -56,17 +59,18 @@ class ApproximateFunctions(Power):
         return self.mul(self._instruction("ex2.approx.ftz", rest), power)
 
     def sigmoid(self, x: Handle) -> Handle:
-        """1 / (1 + e) or e / (1 + e) where e = exp(-|x|), which cannot overflow."""
+        """As `Exponential.sigmoid`, with the division in four instructions."""
         if self.dtype(x) != "float32":
             return super().sigmoid(x)
         e = self.exp(self.neg(self.abs(x)))
         one = self.like(x, 1.0)
         denominator = self.add(e, one)
         inverse = self._instruction("rcp.approx.ftz", denominator)
-        # One step of Newton's method: what is left is the rounding error.
-        error = self.fma(self.neg(denominator), inverse, one)
-        inverse = self.fma(inverse, error, inverse)
-        return self.where(self.lt(x, self.like(x, 0.0)), self.mul(e, inverse), inverse)
+        ratio = self.mul(e, inverse)
+        # One step of Newton's method leaves little but the rounding error.
+        ratio = self.fma(self.fma(self.neg(denominator), ratio, e), inverse, ratio)
+        larger = self.where(self.lt(x, self.like(x, 0.0)), e, one)
+        return self.fma(self.neg(larger), ratio, larger)
 
     def tanh(self, x: Handle) -> Handle:
         """A polynomial near zero; 1 - 2 / (exp(2|x|) + 1), which is over one half, elsewhere."""

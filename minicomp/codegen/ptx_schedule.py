@@ -23,19 +23,26 @@ from minicomp.codegen.ptx_memory import WIDEST, alignment_of
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import Literal, LoopKernel, Scalar, Schedule
 from minicomp.kernels.indexing import Index, LoopVariable, index_variables
-from minicomp.kernels.walk import accesses, kernel_roots, sweep_roots
+from minicomp.kernels.walk import accesses, kernel_roots, stores, sweep_roots
 
 MOST_THREADS = 1024  # of a block
 #: Registers of a multiprocessor, and the most of a thread.
 REGISTERS, MOST_REGISTERS = 65536, 255
 #: Registers that a thread needs beside the values that it keeps from sweep to sweep.
 WORKING_REGISTERS = 28
-#: Elements of a row that a thread holds, if it may choose, in units of its vectors.
-VECTORS_OF_ROW = 4
+#: Vectors of a row that a thread has, if it may choose. Twice as many are about as good; with
+#: fewer there would be more barriers than work.
+VECTORS_OF_ROW = 2
 #: Threads that keep a multiprocessor busy waiting for memory.
 BUSY_THREADS = 1024
-#: In simple instructions: what a kernel may do to an element before unrolling is not for memory.
+#: The most slices of a column: their results are combined by every thread.
+MOST_SLICES = 64
+#: Vectors beside each other that make up the 128 bytes that memory hands out at a time.
+LINE = 8
+#: In simple instructions: with more than this to do to an element nothing is gained by a second.
 HEAVY = 90
+#: The most of a column that is unrolled.
+MOST_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -70,22 +77,16 @@ def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
 def _along_rows(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     vector = vector_width(kernel, kernel.inner[-1])
     vectors = -(-kernel.row_size // vector)
+    scan = is_scan(kernel)
     # A team that leaves each thread a few vectors, and not so many teams that the GPU is idle.
-    team = _power_of_two(-(-vectors // VECTORS_OF_ROW), most=MOST_THREADS)
-    if is_scan(kernel):
-        team = _power_of_two(vectors, most=256)
-    wanted = target.multiprocessors * BUSY_THREADS
-    while team < _power_of_two(vectors, most=MOST_THREADS) and kernel.rows * team < wanted:
+    team = _power_of_two(-(-vectors // VECTORS_OF_ROW), most=256 if scan else MOST_THREADS)
+    while 2 * team <= min(vectors, MOST_THREADS) and kernel.rows * team < _wanted(target):
         team *= 2
-    if 32 < team < 128 and kernel.rows * 32 >= wanted and _fits(kernel, vectors, vector, 32):
-        team = 32  # a warp needs no barrier
     while team < MOST_THREADS and not _fits(kernel, vectors, vector, team):
         team *= 2
-    resident = _fits(kernel, vectors, vector, team) and not is_scan(kernel)
-    if not resident:
-        team = min(team, 512)
-    threads = max(team, _block_size(kernel.rows * team, target))
-    unroll = 1 if is_scan(kernel) else min(4, max(-(-vectors // team), 1))
+    resident = _fits(kernel, vectors, vector, team) and not scan
+    threads = max(team, _block_size(kernel.rows * team, target, most=128))
+    unroll = 1 if scan else min(4, -(-vectors // team))
     return GpuLoopSchedule("inner", vector, threads, team, unroll, resident)
 
 
@@ -103,31 +104,28 @@ def _along_columns(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     vector = vector_width(kernel, kernel.outer[-1]) if kernel.outer else 1
     columns = -(-kernel.rows // vector)
     if kernel.row_size <= 1 or not kernel.sweeps:
-        threads = _block_size(columns, target)
-        return GpuLoopSchedule("outer", vector, threads, 1, _pointwise_unroll(kernel, target, vector))
+        threads = _block_size(columns, target, most=512)
+        unroll = _pointwise_unroll(kernel, columns, target)
+        return GpuLoopSchedule("outer", vector, threads, 1, unroll)
     if is_scan(kernel):
-        return GpuLoopSchedule("outer", 1, 64, 1, 4, False)
-    # Threads beside each other read 128 bytes at least; the rest of the block shares columns.
-    wanted = target.multiprocessors * BUSY_THREADS
+        return GpuLoopSchedule("outer", 1, 64, 1, MOST_STEPS, False)
+    # Slices until there are threads enough, then blocks as many as there are multiprocessors.
     team = 1
-    while team < 32 and 2 * team <= kernel.row_size and columns * team < wanted:
+    while 2 * team <= min(MOST_SLICES, kernel.row_size) and columns * team < _wanted(target):
         team *= 2
-    beside = _power_of_two(-(-columns // target.multiprocessors), most=32)
-    threads = min(max(team * max(beside, 8), 64), MOST_THREADS)
+    beside = _power_of_two(columns // target.multiprocessors, most=32)
+    threads = min(max(team * max(beside, LINE), 64), 512)
     steps = -(-kernel.row_size // team)
-    resident = steps * vector * max(live_words(kernel), 1) <= 32
-    return GpuLoopSchedule("outer", vector, threads, team, min(steps, 8), resident)
+    resident = steps <= MOST_STEPS and steps * vector * live_words(kernel) <= 64
+    return GpuLoopSchedule("outer", vector, threads, team, min(steps, MOST_STEPS), resident)
 
 
-def _pointwise_unroll(kernel: LoopKernel, target: GpuTarget, vector: int) -> int:
-    """Vectors per thread: so that 64 bytes of each input are in flight, if there is work for all."""
-    cost = operations(kernel_roots(kernel))
-    if cost > HEAVY:
-        return 1
-    unroll = 4 if cost * vector <= HEAVY else 2
-    while unroll > 1 and kernel.rows < target.multiprocessors * BUSY_THREADS * vector * unroll:
-        unroll //= 2
-    return unroll
+def _pointwise_unroll(kernel: LoopKernel, columns: int, target: GpuTarget) -> int:
+    """Vectors per thread. Two, where one input alone would leave too little in flight."""
+    written = {store.buffer for store in stores(kernel)}
+    inputs = {buffer for buffer, _ in accesses(kernel)} - written
+    light = len(inputs) < 2 and operations(kernel_roots(kernel)) < HEAVY
+    return 2 if light and columns >= 2 * _wanted(target) else 1
 
 
 # --- what a kernel is like ----------------------------------------------------------------------
@@ -202,11 +200,16 @@ def _needed(roots: list[Scalar], first: dict[int, int], sweep: int) -> Iterator[
                 stack.extend(scalar.operands_())
 
 
+def _wanted(target: GpuTarget) -> int:
+    """Threads that keep the whole GPU busy."""
+    return target.multiprocessors * BUSY_THREADS
+
+
 def _power_of_two(number: int, most: int) -> int:
     """The least power of two that is no less, `most` at most."""
     return min(1 << max(number - 1, 0).bit_length(), most)
 
 
-def _block_size(work: int, target: GpuTarget) -> int:
+def _block_size(work: int, target: GpuTarget, most: int) -> int:
     """Threads of a block, such that few threads of work are spread over the GPU too."""
-    return max(min(256, _power_of_two(work // target.multiprocessors, most=256)), 32)
+    return max(_power_of_two(work // target.multiprocessors, most), 32)

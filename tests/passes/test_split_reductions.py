@@ -6,10 +6,14 @@ from error_bounds import assert_computes
 from special_values import assert_same_bits
 
 import minicomp
+from minicomp.ir import Graph, TensorType
 from minicomp.ir.interpreter import interpret_flat
+from minicomp.ir.ops import make
 from minicomp.ir.text import parse
 from minicomp.ir.verifier import verify
-from minicomp.passes.split_reductions import LONG, PARTS_OF, SPLITTABLE, split_reductions
+from minicomp.passes.split_reductions import CPU, SPLITTABLE, split_reductions
+
+LONG = CPU.long
 
 
 def reducing(shape, axes, result, op="sum", kind="f32", keepdims="false", result_kind=None):
@@ -105,5 +109,32 @@ def test_the_sum_of_many_parts_is_accurate():
 def test_parts_are_of_a_good_size():
     for length in (LONG, 100000, 10**6, 3 * 2**20):
         graph = split_reductions(reducing((length,), (0,), ()))
-        low, high = PARTS_OF
-        assert low <= graph.values[1].shape[1] <= high
+        assert CPU.shortest <= graph.values[1].shape[1] <= CPU.longest
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "partial"),
+    [
+        ((2**26,), (0,), (8192, 8192)),  # rows: two and more for each multiprocessor
+        ((100, 2**20), (1,), (100, 128, 8192)),
+        ((256, 2**20), (1,), None),  # there are enough as it is
+        ((65536, 1024), (0,), (64, 1024, 1024)),  # columns: as many as fill the threads
+        ((16384, 4096), (0,), None),
+        ((1000, 64), (0,), None),  # too short
+    ],
+)
+def test_a_gpu_wants_more_results_at_once(shape, axes, partial):
+    x = make("input", [], {"name": "x", "type": TensorType(shape, "float32", "cuda")})
+    result = make("sum", [x], {"axes": axes, "keepdims": False})
+    graph = Graph("f", (x, result), (result,))
+    split = verify(split_reductions(graph))
+    assert (split == graph) if partial is None else (split.values[1].shape == partial)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_partial_sums_of_two_byte_floats_are_float32(dtype):
+    x = make("input", [], {"name": "x", "type": TensorType((LONG,), dtype, "cuda")})
+    result = make("sum", [x], {"axes": (0,), "keepdims": False})
+    split = verify(split_reductions(Graph("f", (x, result), (result,))))
+    assert [value.dtype for value in split if value.op == "sum"] == ["float32", "float32"]
+    assert split.outputs[0].dtype == dtype
