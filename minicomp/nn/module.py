@@ -75,12 +75,12 @@ class Module:
             mark_changed(self)
 
     def _assign(self, name: str, value: Any) -> None:
-        kinds: list[tuple[dict[str, Any], type, str]] = [
-            (self._parameters, Parameter, "a Parameter"),
-            (self._modules, Module, "a Module"),
+        kinds: list[tuple[dict[str, Any], bool, str]] = [
+            (self._parameters, isinstance(value, Parameter), "a Parameter"),
+            (self._modules, _module_in(value) is not None, "a Module"),
         ]
-        for table, kind, described in kinds:
-            if isinstance(value, kind):
+        for table, is_of_kind, described in kinds:
+            if is_of_kind:
                 self._forget(name, keep=table)
                 table[name] = value
                 return
@@ -155,7 +155,7 @@ class Module:
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a module under a name that need not be an identifier."""
-        if module is not None and not isinstance(module, Module):
+        if module is not None and _module_in(module) is None:
             raise ModuleError(f"{name!r} is a {type(module).__name__}, wanted a Module or None")
         self._forget(name, keep=self._modules)
         self._modules[name] = module
@@ -166,8 +166,9 @@ class Module:
     # --- what is below ---
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The modules that are attributes of this one."""
-        return ((name, module) for name, module in self._modules.items() if module is not None)
+        """The modules that are attributes of this one; of a compiled one, what it compiles."""
+        found = ((name, _module_in(module)) for name, module in self._modules.items())
+        return ((name, module) for name, module in found if module is not None)
 
     def children(self) -> Iterator[Module]:
         """The modules that are attributes of this one."""
@@ -365,6 +366,12 @@ class Module:
             return f"{type(self).__name__}({extra})"
         inside = [*extra.split("\n"), *lines] if extra else lines
         return f"{type(self).__name__}(\n  " + "\n  ".join(inside) + "\n)"
+
+
+def _module_in(item: Any) -> Module | None:
+    """The module that `item` is, or that it is the compiled form of, as `compile` makes it."""
+    original = getattr(item, "__minicomp_original__", item)
+    return original if isinstance(original, Module) else None
 
 
 def _array(item: Any) -> Any:
