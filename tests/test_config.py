@@ -3,6 +3,7 @@
 import json
 import threading
 
+import numpy as np
 import pytest
 
 from minicomp import config
@@ -113,6 +114,8 @@ def sixty_four():
     [
         ({"max_autotune": "yes"}, "Unexpected type of attr max_autotune, got str should be bool"),
         ({"max_autotune": 1}, "Unexpected type of attr max_autotune, got int should be bool"),
+        ({"max_autotune": np.True_}, "max_autotune, got numpy.bool"),
+        ({"num_threads": np.int64(2)}, "num_threads, got numpy.int64 should be int or None"),
         ({"autotune_tie_tolerance": "3%"}, "autotune_tie_tolerance, got str should be float"),
         ({"autotune_tie_tolerance": True}, "got bool should be float"),
         ({"autotune_tie_tolerance": float("nan")}, "got nan should be a finite number"),
