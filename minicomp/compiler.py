@@ -219,11 +219,13 @@ class CompiledModule:
         self, signature: Signature, args: Any, kwargs: Any, inputs: Sequence[np.ndarray]
     ) -> Specialization:
         """The specialization for a call, compiled if it is the first of its kind."""
-        key = (signature, *map(Layout.of, inputs), self._module_state())
+        layouts = tuple(map(Layout.of, inputs))
+        key = (signature, layouts, self._module_state())
         with self._lock:
             found = self._specializations.get(key)
             if found is None:
                 found = self._compiled(args, kwargs, inputs)
+                key = (signature, layouts, self._module_state())  # of more modules, perhaps
                 self._specializations[key] = found
                 while len(self._specializations) > self._options.cache_size_limit:
                     self._forget(self._specializations.popitem(last=False)[1])
@@ -245,12 +247,25 @@ class CompiledModule:
             self._state = (versions, state_key(self._modules))
         return self._state[1]
 
+    def _watch(self, called: Sequence[Any]) -> None:
+        """Look from now on also at modules that the trace called and nobody knew of: those that a
+        function finds in an object, or a module in a list."""
+        modules = self._modules or []
+        known = {id(module) for owner in modules for module in owner.modules()}
+        for module in called:
+            if id(module) not in known:
+                modules = [*modules, module]
+                known.update(id(inner) for inner in module.modules())
+        self._modules = modules
+
     def _compiled(self, args: Any, kwargs: Any, inputs: Sequence[np.ndarray]) -> Specialization:
         graph = self.__minicomp_original__
         if isinstance(graph, Graph):
             checked_inputs(graph, inputs)
         else:
-            graph = trace_call(graph, args, kwargs).graph
+            traced = trace_call(graph, args, kwargs)
+            self._watch(traced.called)
+            graph = traced.graph
         return compile_graph(graph, inputs, self._externals, self._selector, self._threads)
 
     # --- looking inside ---

@@ -150,6 +150,38 @@ def test_a_layer_put_where_one_was_deleted_is_traced_again():
         np.testing.assert_allclose(compiled(x), module(x), rtol=1e-6)
 
 
+class Holder:
+    """Keeps a module where neither a closure nor a global name shows it."""
+
+    def __init__(self, layer):
+        self.layer = layer
+        self.layers = {"one": [layer]}
+
+
+@pytest.mark.parametrize("find", [lambda h: h.layer, lambda h: h.layers["one"][0]])
+def test_a_module_that_a_function_finds_somewhere_is_looked_at_too(find):
+    holder = Holder(nn.Sequential(Scale(), nn.Identity()))
+    compiled = minicomp.compile(lambda x: find(holder)(x))
+    x = floats(2, 3)
+    np.testing.assert_array_equal(compiled(x), x * 2)
+    np.testing.assert_array_equal(compiled(x), x * 2)
+    holder.layer[0].offset = 1.0
+    np.testing.assert_array_equal(compiled(x), x * 2 + 1)
+    holder.layer[0].factor = nn.Parameter(np.full(3, 3, np.float32))
+    np.testing.assert_array_equal(compiled(x), x * 3 + 1)
+    holder.layer[0].offset = 0.0
+    np.testing.assert_array_equal(compiled(x), x * 3)
+
+
+def test_a_module_found_by_tracing_is_compiled_for_once():
+    holder = Holder(nn.Sequential(Scale(), nn.Identity()))
+    forward, traces = counted(lambda x: holder.layer(x))
+    compiled = minicomp.compile(forward)
+    for rows in (2, 3, 2, 3):
+        compiled(floats(rows, 3))
+    assert len(traces) == 2
+
+
 def test_a_captured_array_is_read_at_each_call():
     weight = floats(3)
     compiled = minicomp.compile(lambda x: x + weight)

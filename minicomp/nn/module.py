@@ -27,6 +27,7 @@ from minicomp.errors import DTypeError, ModuleError, StateDictError, Unsupported
 from minicomp.ir import FLOATS, dtype_name, numpy_dtype
 from minicomp.nn.initialisation import moved
 from minicomp.nn.parameter import Parameter, latest_version, mark_changed
+from minicomp.tracing.record import current
 
 
 class IncompatibleKeys(NamedTuple):
@@ -60,6 +61,9 @@ class Module:
         raise UnsupportedError(f"{type(self).__name__} has no forward(); define what it computes")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        recorder = current()
+        if recorder is not None:
+            recorder.called.append(self)
         return self.forward(*args, **kwargs)
 
     # --- attributes: parameters, buffers and modules are kept by kind ---
@@ -137,8 +141,16 @@ class Module:
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._parameters, *self._buffers, *self._modules]
 
+    def _check_name(self, name: str) -> None:
+        """A name is part of the dotted names in state dicts."""
+        if not isinstance(name, str) or not name or "." in name:
+            raise ModuleError(
+                f"{name!r} cannot name a part of {type(self).__name__}; wanted a str without dots"
+            )
+
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter, or None for one that this module goes without."""
+        self._check_name(name)
         if param is None:
             self._forget(name)
             self._parameters[name] = None
@@ -148,6 +160,7 @@ class Module:
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Add an array that is state but not trained; in the state dict if `persistent`."""
+        self._check_name(name)
         self._forget(name)
         self._buffers[name] = None if tensor is None else Parameter(tensor).data
         (self._unsaved.discard if persistent else self._unsaved.add)(name)
@@ -155,6 +168,7 @@ class Module:
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a module under a name that need not be an identifier."""
+        self._check_name(name)
         if module is not None and _module_in(module) is None:
             raise ModuleError(f"{name!r} is a {type(module).__name__}, wanted a Module or None")
         self._forget(name, keep=self._modules)
