@@ -1,5 +1,6 @@
 """Options, modes and the process-wide config."""
 
+import asyncio
 import json
 import threading
 
@@ -289,6 +290,31 @@ def test_a_patch_decorates_a_function_that_may_call_itself():
 
     assert countdown(3) == 0 == countdown(1)
     assert config.num_threads is None
+
+
+def test_a_patch_lasts_until_a_coroutine_is_done():
+    @config.patch(num_threads=2)
+    async def nested():
+        await asyncio.sleep(0)
+        return config.num_threads
+
+    assert asyncio.run(nested()) == 2 and config.num_threads is None
+
+
+def test_a_patch_of_a_generator_is_refused_since_it_would_have_no_effect():
+    with pytest.raises(ConfigError, match="cannot decorate the generator rows"):
+
+        @config.patch(num_threads=2)
+        def rows():
+            yield config.num_threads
+
+
+def test_a_patch_may_be_used_again():
+    patch = config.patch(num_threads=2)
+    for _ in range(2):
+        with patch, patch:
+            assert config.num_threads == 2
+        assert config.num_threads is None
 
 
 def test_another_thread_does_not_see_a_patch():
