@@ -20,7 +20,7 @@ import numpy as np
 from minicomp import functional as F
 from minicomp.errors import AttributeValueError, ShapeError, UnsupportedError
 from minicomp.functional.operands import dtype_of, tensor
-from minicomp.functional.products import attention_weights
+from minicomp.functional.products import attention_scores
 from minicomp.nn import initialisation
 from minicomp.nn.arguments import checks_arguments, probability, size
 from minicomp.nn.layers import Linear, dropout
@@ -96,7 +96,7 @@ class MultiheadAttention(Module):
         unbatched = len(np.shape(query)) == 2
         queries, keys, values = (self._split_heads(x) for x in self._projected(query, key, value))
         masks = self._masks(attn_mask, key_padding_mask, queries.shape, keys.shape)
-        weights = attention_weights(queries, keys, masks, is_causal, None)
+        weights = F.softmax(attention_scores(queries, keys, masks, is_causal, None), -1)
         mixed = F.matmul(dropout(weights, self.dropout, self.training), values)
         batch, _, rows, _ = mixed.shape
         joined = F.reshape(F.swapaxes(mixed, 1, 2), (batch, rows, self.embed_dim))
@@ -148,7 +148,7 @@ class MultiheadAttention(Module):
         return F.swapaxes(F.reshape(x, (batch, length, self.num_heads, features)), 1, 2)
 
     def _masks(self, attn_mask: Any, padding: Any, queries: Any, keys: Any) -> list[Any]:
-        """The masks as attention_weights wants them: True where a query may look."""
+        """The masks as attention_scores wants them: True where a query may look."""
         batch, heads, rows, _ = queries
         masks = []
         if attn_mask is not None:
