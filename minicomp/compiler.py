@@ -8,6 +8,7 @@ result, a `Specialization`, serves every later call of that kind.
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -167,6 +168,8 @@ def compile(
         raise OptionError(
             f"compile() wants a module, a function or a graph, got {type(model).__name__}"
         )
+    if name is not None and not isinstance(name, str):
+        raise OptionError(f"compile() wants name to be a str, got {name!r}")
     if disable:
         return model
     return CompiledModule(model, resolved, name)
@@ -175,8 +178,12 @@ def compile(
 class CompiledModule:
     """What `compile` returns. Called like the model; other attributes are the model's own.
 
-    Calls from several threads at once are fine; each kind of call is compiled once.
+    Calls from several threads at once are fine; each kind of call is compiled once. A copy, by
+    `copy.deepcopy` or pickle, compiles for itself.
     """
+
+    #: names of attributes that are not the model's; none while they are still being set
+    _own: frozenset[str] = frozenset()
 
     def __init__(self, model: Any, options: Options, name: str | None = None):
         original = getattr(model, "__minicomp_original__", model)
@@ -196,6 +203,7 @@ class CompiledModule:
         self._state: tuple[Any, Any] | None = None
         if not isinstance(original, Graph):
             functools.update_wrapper(self, original, updated=())
+        self._own = frozenset(vars(self))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if is_tracing():  # inside another trace: become a part of it
@@ -256,6 +264,7 @@ class CompiledModule:
             found = self._specializations.get(key)
             if found is None:
                 found = self._compiled(signature, args, kwargs, inputs)
+                key = (signature, *layouts, self._module_state())  # of more modules, perhaps
                 self._specializations[key] = found
                 while len(self._specializations) > self._options.cache_size_limit:
                     self._forget(self._specializations.popitem(last=False)[1])
@@ -277,6 +286,17 @@ class CompiledModule:
             self._state = (versions, state_key(self._modules))
         return self._state[1]
 
+    def _watch(self, called: Sequence[Any]) -> None:
+        """Look from now on also at modules that the trace called and nobody knew of: those that a
+        function finds in an object, or a module in a list."""
+        modules = self._modules or []
+        known = {id(module) for owner in modules for module in owner.modules()}
+        for module in called:
+            if id(module) not in known:
+                modules = [*modules, module]
+                known.update(id(inner) for inner in module.modules())
+        self._modules = modules
+
     def _compiled(
         self, signature: Signature, args: Any, kwargs: Any, inputs: Sequence[Any]
     ) -> Specialization:
@@ -284,7 +304,9 @@ class CompiledModule:
         if isinstance(graph, Graph):
             check_types(graph, signature.types)
         else:
-            graph = trace_call(graph, args, kwargs).graph
+            traced = trace_call(graph, args, kwargs)
+            self._watch(traced.called)
+            graph = traced.graph
         backend, selector = self._on(graph_device(graph))
         return compile_graph(graph, inputs, self._externals, selector, backend)
 
@@ -332,10 +354,47 @@ class CompiledModule:
             )
         return self._last
 
+    # --- attributes: the model's ---
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_specializations":
             raise AttributeError(name)
-        return getattr(self.__minicomp_original__, name)
+        found = getattr(self.__minicomp_original__, name)
+        if inspect.ismethod(found) and found.__self__ is self.__minicomp_original__:
+            return self._chaining(found)
+        return found
+
+    def _chaining(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of the model's; where it gives back the model, as `eval()` does, it gives the
+        compiled one."""
+
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            return self if result is self.__minicomp_original__ else result
+
+        return call
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._is_own(name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.__minicomp_original__, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if self._is_own(name):
+            super().__delattr__(name)
+        else:
+            delattr(self.__minicomp_original__, name)
+
+    def _is_own(self, name: str) -> bool:
+        return not self._own or name in self._own or name.startswith("__")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.__minicomp_original__)})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompiledModule, (self.__minicomp_original__, self._options, self._name)
 
     def __repr__(self) -> str:
         return f"<compiled {self._name}>"

@@ -30,7 +30,9 @@ Check = Callable[[str, Any], Any]
 
 
 def wrong_type(name: str, value: Any, wanted: str, advice: str = "") -> OptionError:
-    got = type(value).__name__
+    kind = type(value)
+    # NumPy calls its bool `bool`, too.
+    got = f"numpy.{kind.__name__}" if kind.__module__ == "numpy" else kind.__name__
     hint = f"; {advice}" if advice else ""
     return OptionError(f"Unexpected type of attr {name}, got {got} should be {wanted}{hint}")
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from minicomp import cuda
-from minicomp.errors import DeviceError
-from minicomp.ir import dtype_name, numpy_dtype
+from minicomp.errors import DeviceError, DTypeError
+from minicomp.ir import FLOATS, dtype_name, numpy_dtype
 from minicomp.nn.parameter import Parameter
 
 _generator = np.random.default_rng(0)
@@ -38,8 +38,10 @@ def generator() -> np.random.Generator:
 
 def parameter(array: np.ndarray, dtype: Any, device: Any) -> Parameter:
     """The array as a parameter of `dtype` (float32 without) on `device` (the CPU without)."""
-    wanted = numpy_dtype(dtype_name(np.float32 if dtype is None else dtype))
-    return Parameter(moved(array.astype(wanted), device or "cpu"))
+    name = dtype_name(np.float32 if dtype is None else dtype)
+    if name not in FLOATS:
+        raise DTypeError(f"parameters are floats; got dtype {name}")
+    return Parameter(moved(array.astype(numpy_dtype(name)), device or "cpu"))
 
 
 def uniform(shape: tuple[int, ...], bound: float, dtype: Any, device: Any) -> Parameter:

@@ -152,7 +152,7 @@ class Examiner:
         if not self.is_trusting:
             device.fill(out, trial.poison)
         try:
-            external(read_only(copies[0]), read_only(copies[1]), out)
+            external(read_only(copies[0]), read_only(copies[1]), _handed_out(out))
             result = device.to_host(out)
         except KeyboardInterrupt:
             raise
@@ -205,6 +205,12 @@ class Examiner:
         if epilogue is None:
             return product
         return checking.output_reference(product, self.site.product_dtype, epilogue)
+
+
+def _handed_out(array: Any) -> Any:
+    """A NumPy array as an object of its own over the same memory, any other array as it is: what
+    an external does to the object's shape, strides or dtype stays with that object."""
+    return array.view() if isinstance(array, np.ndarray) else array
 
 
 def _random_values(

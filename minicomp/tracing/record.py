@@ -123,6 +123,7 @@ class Recorder:
         self.device = device
         self.values: list[Value] = []
         self.bindings: dict[str, Any] = {}
+        self.called: list[Any] = []  # the modules that were called, outer ones before inner ones
         # Symbolic tensors of what is already in the graph, by id. `_kept` holds on to the arrays
         # themselves, since an id may be used again once its object is gone.
         self._lifted: dict[int, Any] = {}

@@ -110,6 +110,11 @@ def test_wrong_registrations_are_named():
         block.linear = 3
     with pytest.raises(ModuleError, match="'x' is a int, wanted a Module or None"):
         block.add_module("x", 3)
+    for name in ("a.b", "", 3):
+        message = f"{name!r} cannot name a part of Block; wanted a str without dots"
+        for register in (block.add_module, block.register_parameter, block.register_buffer):
+            with pytest.raises(ModuleError, match=message):
+                register(name, None)
 
 
 def test_a_parameter_in_two_places_counts_once():
