@@ -129,6 +129,13 @@ class MemoryPool:
             self._free.setdefault(key, []).append(int(allocation))
             self._cached += allocation.size
 
+    def hand_over(self, allocation: Allocation, stream: int) -> None:
+        """Let work on `stream`, from now on, use the memory: it waits for what the memory was taken
+        for, and the memory's next user will wait for it."""
+        if stream != allocation.stream:
+            self._order(stream, allocation.stream)
+            allocation.used_on(stream)
+
     def empty_cache(self) -> None:
         """Give all that is held for later back to the device, after what is queued there."""
         with self._lock:
