@@ -110,5 +110,13 @@ class CudaError(MinicompError, RuntimeError):
     """CUDA is missing, or a CUDA call failed."""
 
 
+class PTXSyntaxError(MinicompError, ValueError):
+    """PTX that the simulator does not know, or that breaks a rule of the language."""
+
+
+class SimulationError(MinicompError, RuntimeError):
+    """A kernel did in the simulator what it must not: the message has the line, thread, address."""
+
+
 class InternalError(MinicompError, RuntimeError):
     """minicomp generated code that cannot be compiled or linked: a bug of its own."""

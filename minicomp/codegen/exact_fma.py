@@ -30,7 +30,7 @@ def fma(a: Array, b: Array, c: Array) -> Array:
 
 def _fma_float32(a: Array, b: Array, c: Array) -> Array:
     product = np.multiply(a, b, dtype=np.float64)  # exact: 24 + 24 bits, and no underflow
-    return _add_to_odd(product, np.asarray(c, np.float64)).astype(np.float32)
+    return add_to_odd(product, np.asarray(c, np.float64)).astype(np.float32)
 
 
 def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
@@ -40,7 +40,7 @@ def _two_sum(a: Array, b: Array) -> tuple[Array, Array]:
     return s, (a - (s - b_part)) + (b - b_part)
 
 
-def _add_to_odd(a: Array, b: Array) -> Array:
+def add_to_odd(a: Array, b: Array) -> Array:
     """a + b rounded to odd."""
     s, e = _two_sum(a, b)
     bits = np.asarray(s).view(np.int64)
@@ -69,7 +69,7 @@ def _fma_float64(a: Array, b: Array, c: Array) -> Array:
     high, low = _two_product(a, b)
     sum_high, sum_low = _two_sum(c, low)
     total, rest = _two_sum(high, sum_high)
-    result = total + _add_to_odd(sum_low, rest)
+    result = total + add_to_odd(sum_low, rest)
     # Where an intermediate may have overflowed or underflowed, use rationals.
     exponents = [np.frexp(x)[1] for x in (a, b, c, result)]
     fits = (np.abs(exponents[0] + exponents[1]) < 900) & (np.abs(exponents) < 900).all(axis=0)
