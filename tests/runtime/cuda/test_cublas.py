@@ -7,11 +7,13 @@ from minicomp.runtime.cuda.cublas import (
     NO_TRANSPOSE,
     TRANSPOSE,
     Matrices,
+    batches,
     layout,
     library_names,
     matmul,
 )
 from minicomp.runtime.cuda.driver import driver
+from minicomp.runtime.cuda.interface import DeviceArgument, contiguous_strides
 from minicomp.selection.identity import identify
 
 #: dtype -> unit roundoff of the stored product
@@ -19,7 +21,7 @@ ROUNDOFF = {"float32": 2.0**-24, "float64": 2.0**-53, "float16": 2.0**-11, "bflo
 
 
 def matrix(rows, columns, row_stride, column_stride):
-    return Matrices(0x1000, rows, columns, row_stride, column_stride, 0, 1)
+    return Matrices(0x1000, rows, columns, row_stride, column_stride)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,32 @@ def test_layouts_that_cublas_reads(matrices, expected):
 def test_other_layouts_are_refused(strides):
     with pytest.raises(InputError, match="whose rows or columns are contiguous; got strides"):
         layout(matrix(3, 4, *strides))
+
+
+def described(shape, strides=None):
+    strides = strides or contiguous_strides(shape, 4)
+    return DeviceArgument(0, shape, strides, "float32", False, None, False)
+
+
+@pytest.mark.parametrize(
+    ("a_shape", "b_shape", "calls", "steps"),
+    [
+        ((4, 2, 3), (4, 3, 5), 1, (6, 15, 10)),
+        ((6, 4, 2, 3), (6, 4, 3, 5), 1, (6, 15, 10)),  # two axes that lie as one
+        ((6, 4, 2, 3), (3, 5), 1, (6, 0, 10)),
+        ((6, 4, 2, 3), (4, 3, 5), 6, (6, 15, 10)),
+        ((6, 1, 2, 3), (1, 4, 3, 5), 6, (0, 15, 10)),
+    ],
+)
+def test_batch_axes_become_one_where_they_lie_evenly(a_shape, b_shape, calls, steps):
+    batch = np.broadcast_shapes(a_shape[:-2], b_shape[:-2])
+    operands = [described(shape) for shape in (a_shape, b_shape, (*batch, 2, 5))]
+    found = list(batches(*operands))
+    assert len(found) == calls
+    assert all(tuple(part.batch_stride for part in parts) == steps for parts in found)
+    assert all(part.number * calls == np.prod(batch) for parts in found for part in parts)
+    starts = [out.pointer for *_, out in found]
+    assert starts == [call * 4 * 10 * found[0][2].number for call in range(calls)]
 
 
 def test_the_external_is_for_cuda_and_floats_and_can_be_remembered():

@@ -1,10 +1,12 @@
 import gc
 import threading
+import weakref
 
 import pytest
 
 from minicomp.errors import CudaError
 from minicomp.runtime.cuda.memory_pool import MemoryPool, OutOfDeviceMemory, size_class
+from minicomp.runtime.cuda.streams import stream_handle
 
 
 class FakeDevice:
@@ -29,7 +31,7 @@ class FakeDevice:
         self.released += addresses
 
     def order(self, stream, other):
-        self.ordered.append((stream, other))
+        self.ordered.append((int(stream), int(other)))
 
     def pool(self, limit=1 << 30):
         return MemoryPool(self.allocate, self.release, self.order, limit)
@@ -84,6 +86,22 @@ def test_handing_over_makes_the_other_stream_wait_and_then_its_own():
     assert device.ordered == [(2, 1)]
     del memory
     assert device.ordered == [(2, 1), (1, 2)]
+
+
+def test_memory_keeps_its_streams_and_the_cache_keeps_none():
+    pool = FakeDevice().pool()
+    owners = [type("Stream", (), {"handle": handle})() for handle in (0x40, 0x50)]
+    gone = [weakref.ref(owner) for owner in owners]
+    memory = pool.take(1000, stream_handle(owners[0]))
+    memory.used_on(stream_handle(owners[1]))
+    owners.clear()
+    gc.collect()
+    assert all(reference() is not None for reference in gone)
+    address = int(memory)
+    del memory
+    gc.collect()
+    assert all(reference() is None for reference in gone)
+    assert int(pool.take(1000, 0x40)) == address
 
 
 def test_memory_lives_as_long_as_an_address_does():

@@ -181,6 +181,18 @@ def test_a_stream_waits_for_the_stream_an_argument_is_written_on(gpu):
         assert gpu.to_host(out) == 1
 
 
+def test_a_stream_may_go_before_the_arrays_made_on_it(gpu):
+    import pycuda.driver
+
+    first, second = pycuda.driver.Stream(), pycuda.driver.Stream()
+    with minicomp.cuda.stream(first):
+        x = gpu.to_device(numbers(1000))
+    with minicomp.cuda.stream(second):
+        gpu.argument(x)
+    del first, second
+    np.testing.assert_array_equal(gpu.to_host(x), numbers(1000))
+
+
 def test_work_is_queued_and_waited_for(gpu):
     out, slow = gpu.to_device(np.zeros(1, np.float32)), gpu.load(slow_kernel(100_000_000))
     gpu.synchronize()

@@ -1,4 +1,5 @@
 import threading
+import weakref
 
 import pytest
 
@@ -44,6 +45,17 @@ def test_streams_of_all_libraries_have_handles(stream, handle):
 def test_what_is_no_stream_is_refused(thing):
     with pytest.raises(InputError, match="is no stream; wanted one of pycuda, torch or cupy"):
         stream_handle(thing)
+
+
+def test_a_handle_keeps_the_stream():
+    stream = WithAttribute(handle=0x52)
+    gone = weakref.ref(stream)
+    with use_stream(stream):
+        handle = current_stream()
+    del stream
+    assert gone() is not None
+    del handle
+    assert gone() is None
 
 
 def test_a_stream_is_in_use_within_its_block():
