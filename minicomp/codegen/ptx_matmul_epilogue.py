@@ -98,6 +98,8 @@ class Epilogue:
         kind, size = REGISTER[plan.kernel.accumulate], ITEMSIZE[plan.kernel.accumulate]
         pitch = plan.staged_pitch
         builder.comment("the sums go to shared memory")
+        # Copies that fill with zeros what lies beyond the last tile may still be on their way.
+        builder.cp_async_wait(0)
         builder.barrier()
         first = value(fragments.row * pitch + fragments.column * size)
         place = builder.add(shared, first)
