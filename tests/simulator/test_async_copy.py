@@ -89,7 +89,8 @@ def test_a_copy_takes_the_first_bytes_and_fills_with_zeros():
       min.u32 %r9, %r53, 16;
       cp.async.cg.shared.global [%r4], [%rd31], 16, %r9;
       cp.async.wait_all;
-      ld.shared.v4.u32 {%r5, %r6, %r7, %r8}, [%r4]; st.global.v4.u32 [%rd32], {%r5, %r6, %r7, %r8}; ret;"""
+      ld.shared.v4.u32 {%r5, %r6, %r7, %r8}, [%r4];
+      st.global.v4.u32 [%rd32], {%r5, %r6, %r7, %r8}; ret;"""
     _, (_, out) = copied(body, data, np.full_like(data, 255), size=16)
     rows, byte = data.reshape(32, 16), np.arange(16)
     taken = byte < np.minimum(np.arange(32), 16)[:, None]

@@ -8,7 +8,7 @@ from minicomp.errors import SimulationError
 
 CASES = {
     "add.u32": (np.uint32, lambda old, x: old + x),
-    "add.s32": (np.int32, lambda old, x: old + x),
+    "add.s32": (np.int32, lambda old, x: np.array([old]) + x),
     "add.u64": (np.uint64, lambda old, x: old + x),
     "min.u32": (np.uint32, min),
     "max.s32": (np.int32, max),
@@ -32,7 +32,7 @@ def body(instruction, width, register, space):
     place, before, after = "[%rd33]", "", ""
     if space == "shared":
         address = "cvt.u32.u64 %r20, %rd31; mov.u32 %r21, tile; add.u32 %r22, %r21, %r20;"
-        copy = f"add.u64 %rd33, %rd0, %rd35; cvt.u32.u64 %r23, %rd35; add.u32 %r24, %r21, %r23;"
+        copy = "add.u64 %rd33, %rd0, %rd35; cvt.u32.u64 %r23, %rd35; add.u32 %r24, %r21, %r23;"
         place = "[%r22]"
         before = f"""mul.wide.u32 %rd35, %r50, {width}; {copy} setp.lt.u32 %p1, %r50, 5;
           @%p1 ld.global.b{8 * width} {register}7, [%rd33];
@@ -87,7 +87,7 @@ def test_every_thread_finds_what_the_ones_before_it_left(name, space):
     state, expected = start.copy(), []
     for place, operand in zip(PLACES, operands):
         expected.append(state[place])
-        state[place] = dtype(change(state[place], operand))
+        state[place] = np.asarray(change(state[place], operand)).astype(dtype).item()
     np.testing.assert_array_equal(left, state)
     np.testing.assert_array_equal(found, np.array(expected, dtype))
 

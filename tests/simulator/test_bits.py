@@ -103,7 +103,9 @@ def test_extracting_a_field(width):
     a, start, length = fields(width)
     for kind in "us":
         got = result_of(f"bfe.{kind}{width}", a.dtype, a, start, length)
-        expected = python(lambda x, s, n: extracted(x, s, n, width, kind == "s"), a, start, length)
+        expected = python(
+            lambda x, s, n, k=kind: extracted(x, s, n, width, k == "s"), a, start, length
+        )
         np.testing.assert_array_equal(got, cut(expected, a.dtype), err_msg=kind)
 
 

@@ -146,7 +146,8 @@ def test_ldmatrix_spreads_rows_of_eight_over_a_warp(count, transposed):
     matrices = RANDOM.integers(0, 1 << 16, (4, 8, 8)).astype(np.uint16)
     names = ["%r10", "%r11", "%r12", "%r13"]
     trans = ".trans" if transposed else ""
-    load = f"ldmatrix.sync.aligned.m8n8.x{count}{trans}.shared.b16 {{{', '.join(names[:count])}}}, [%r4];"
+    targets = ", ".join(names[:count])
+    load = f"ldmatrix.sync.aligned.m8n8.x{count}{trans}.shared.b16 {{{targets}}}, [%r4];"
     load = " ".join(f"mov.b32 {name}, 0;" for name in names) + load
     _, (_, out) = run(
         MATRICES.replace("LOAD", load), matrices, np.zeros((32, 4), np.uint32), shared=TILE

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from ptx_kernels import INDEX, run
+from ptx_kernels import INDEX, kernel, run
 
 from minicomp.errors import SimulationError
 from minicomp.simulator import Simulator
@@ -59,7 +59,8 @@ def test_vectors_move_neighbours(space, type, count):
       ld.shared.v{count}.{type} {{{names}}}, [%r4];"""
     )
     body = f"""{INDEX}
-      mul.wide.u32 %rd30, %r50, {width * count}; add.u64 %rd31, %rd0, %rd30; add.u64 %rd32, %rd1, %rd30;
+      mul.wide.u32 %rd30, %r50, {width * count};
+      add.u64 %rd31, %rd0, %rd30; add.u64 %rd32, %rd1, %rd30;
       ld.global.v{count}.{type} {{{names}}}, [%rd31]; {through}
       st.global.v{count}.{type} [%rd32], {{{names}}}; ret;"""
     data = np.random.default_rng(0).integers(0, 256, 16 * width * count).astype(np.uint8)
@@ -243,7 +244,7 @@ def test_host_accesses_out_of_bounds_are_errors():
     with pytest.raises(SimulationError, match="not within a buffer"):
         device.read(0x7000_0000_0000, 4)
     pointer = device.allocate(100)
-    with pytest.raises(SimulationError, match="read.*101 bytes is not within.*buffer 0"):
+    with pytest.raises(SimulationError, match=r"read.*101 bytes is not within.*buffer 0"):
         device.read(pointer, 101)
     with pytest.raises(SimulationError, match="write"):
         device.write(pointer + 96, np.zeros(2, np.float32))
@@ -267,9 +268,6 @@ def test_freed_memory_is_gone_and_is_used_again():
         device.free(device.allocate(4096))
     assert device.memory.size == size
     again = device.allocate(4096)
-    module = device.load(
-        ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry k(.param .u64 p) {\n"
-        ".reg .b64 %rd<2>; .reg .b32 %r<2>; ld.param.u64 %rd0, [p];\nld.global.u32 %r0, [%rd0]; ret;}"
-    )
+    module = device.load(kernel("ld.global.u32 %r1, [%rd0]; ret;"))
     with pytest.raises(SimulationError, match="never written"):
-        device.launch(module, "k", 1, 1, [again])
+        device.launch(module, "kernel", 1, 1, [again])

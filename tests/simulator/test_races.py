@@ -40,7 +40,9 @@ def test_a_read_of_what_another_warp_wrote_needs_a_barrier():
 
 
 def test_a_write_over_what_another_thread_read_needs_a_barrier():
-    body = "st.shared.u32 [%r4], 1; bar.sync 0; ld.shared.u32 %r7, [%r6]; {} st.shared.u32 [%r4], 2; ret;"
+    body = """
+      st.shared.u32 [%r4], 1; bar.sync 0;
+      ld.shared.u32 %r7, [%r6]; {} st.shared.u32 [%r4], 2; ret;"""
     message = race(body.format(""))
     assert "ld.shared.u32" in message and "st.shared.u32 [%r4], 2" in message
     ok(body.format("bar.sync 0;"))
@@ -94,7 +96,8 @@ def test_one_threads_own_accesses_never_race():
 
 def test_reads_do_not_race():
     ok(
-        "st.shared.u32 [%r4], 1; bar.sync 0; ld.shared.u32 %r7, [%r6]; ld.shared.u32 %r8, [tile]; ret;"
+        "st.shared.u32 [%r4], 1; bar.sync 0;"
+        "ld.shared.u32 %r7, [%r6]; ld.shared.u32 %r8, [tile]; ret;"
     )
 
 

@@ -86,7 +86,7 @@ def test_votes(limit):
       add.u32 %r1, %r2, %r3; add.u32 %r1, %r1, %r4; add.u32 %r1, %r1, %r5;
       {STORE} st.global.u32 [%rd31+128], %r10; ret;"""
     _, (out,) = run(body, np.zeros(64, np.uint32))
-    holds = LANE < limit
+    holds = np.less(LANE, limit)
     expected = holds.all() + 2 * holds.any() + 4 * (holds.all() or not holds.any())
     np.testing.assert_array_equal(out[:32], expected + 8 * (not holds.all()))
     np.testing.assert_array_equal(out[32:], (1 << limit) - 1)
