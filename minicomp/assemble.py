@@ -1,6 +1,6 @@
 """From a program to something that runs: which implementation does each call.
 
-In: a program, the arrays of the first call, options. Out: a `CpuExecutable`, and per matmul call
+In: a program, the arrays of the first call, a back end. Out: an executable, and per matmul call
 site a `selection.Choice`. Loop kernels have one implementation each. A matmul has candidates, its
 schedules and the registered externals, among which `selection.choose.select` decides; since it
 checks and times them on real operands, the program runs step by step up to each call site.
@@ -11,20 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 
-from minicomp.codegen.matmul_plan import CpuMatmulSchedule
-from minicomp.codegen.matmul_schedules import schedules
 from minicomp.kernels import LoopKernel, MatmulKernel, View
+from minicomp.kernels.bare_product import bare_product
 from minicomp.kernels.indexing import row_major_strides
 from minicomp.kernels.program import Buffer, Call, Program
 from minicomp.kernels.text import expression_text
-from minicomp.runtime.cpu import ArrayView, CpuExecutable, ExternalStep, KernelStep, RunStep
-from minicomp.runtime.cpu_kernels import CompiledKernel, bare_product, loop_kernel, matmul_kernel
-from minicomp.runtime.stepwise import StepwiseRun, epilogue_of
-from minicomp.runtime.target import host_target
-from minicomp.runtime.threads import prepare
+from minicomp.runtime.backend import Backend, Executable
+from minicomp.runtime.steps import ArrayView, ExternalStep, KernelStep, RunStep
+from minicomp.runtime.stepwise import epilogue_of
 from minicomp.selection.candidates import Candidate, Choice
 from minicomp.selection.choose import Selector
 from minicomp.selection.externals import External, call_external
@@ -51,30 +49,27 @@ class Assembler:
     def __init__(
         self,
         program: Program,
-        arrays: Sequence[np.ndarray],
+        arrays: Sequence[Any],
         externals: Sequence[External],
         selector: Selector,
-        threads: int,
+        backend: Backend,
     ):
-        self.program, self.threads = program, threads
+        self.program, self.backend = program, backend
         self.externals, self.selector = externals, selector
-        self.target = host_target()
-        self.use_disk_cache = not selector.options.force_disable_caches
-        prepare(self.use_disk_cache)
         self.steps: list[RunStep] = []
         self.extra: list[Buffer] = []
         self.choices: list[Choice] = []
-        self.run = StepwiseRun(program, arrays, self.extra, threads)
+        self.run = backend.stepwise(program, arrays, self.extra)
         self.executed = 0  # how many of the steps the run has done
 
-    def assemble(self) -> CpuExecutable:
+    def assemble(self) -> Executable:
         """The executable; `choices` then has the choice made at each matmul, in order."""
         for call in self.program.calls:
             if isinstance(call.kernel, LoopKernel):
-                self.steps.append(KernelStep(self._loop(call.kernel), call.buffers))
+                self.steps.append(KernelStep(self.backend.loop_kernel(call.kernel), call.buffers))
             else:
                 self.steps += self._matmul(call, call.kernel)
-        return CpuExecutable(self.program, *self._compacted(), self.threads)
+        return self.backend.executable(self.program, *self._compacted())
 
     def _compacted(self) -> tuple[list[Buffer], list[RunStep]]:
         """The extra buffers that the chosen implementations use, and the steps with these
@@ -85,15 +80,12 @@ class Assembler:
         steps = [step.renumbered(renumbered) for step in self.steps]
         return [self.extra[old - own] for old in used], steps
 
-    def _loop(self, kernel: LoopKernel) -> CompiledKernel:
-        return loop_kernel(kernel, self.target, self.use_disk_cache)
-
     # --- one matmul ---
 
     def _matmul(self, call: Call, kernel: MatmulKernel) -> list[RunStep]:
         """Let selection choose among the implementations of one product."""
         site = call_site(call, kernel)
-        plans = schedules(kernel, self.target, self.threads)
+        plans = self.backend.schedules(kernel)
         implementations = [self._codegen(call, kernel, schedule) for schedule in plans]
         implementations += [self._external(call, kernel, site, e) for e in self.externals]
         candidates = [
@@ -114,7 +106,7 @@ class Assembler:
         """Compile all that the implementation needs."""
         for step in implementation.steps:
             if isinstance(step, KernelStep):
-                _ = step.kernel.address
+                step.kernel.prepare()
 
     def _run(self, implementation: _Implementation) -> None:
         if not implementation.bound:
@@ -128,11 +120,9 @@ class Assembler:
             self.run.execute(step)
         self.executed = len(self.steps)
 
-    def _codegen(
-        self, call: Call, kernel: MatmulKernel, schedule: CpuMatmulSchedule
-    ) -> _Implementation:
+    def _codegen(self, call: Call, kernel: MatmulKernel, schedule: Any) -> _Implementation:
         def make_steps() -> list[RunStep]:
-            compiled = matmul_kernel(kernel, schedule, self.target, self.use_disk_cache)
+            compiled = self.backend.matmul_kernel(kernel, schedule)
             buffers = call.buffers
             if compiled.workspace:
                 workspace = Buffer(
@@ -160,7 +150,7 @@ class Assembler:
                 product, site.product_dtype, 0, site.product_shape,
                 row_major_strides(site.product_shape), readonly=False,
             )  # fmt: skip
-            rest = KernelStep(self._loop(epilogue), (product, *call.buffers))
+            rest = KernelStep(self.backend.loop_kernel(epilogue), (product, *call.buffers))
             return [ExternalStep(external.name, run, a, b, out), rest]
 
         return _Implementation(external.name, make_steps, external)
@@ -184,23 +174,23 @@ class OperandsAtHand(Operands):
         self._assembler, self._call, self._kernel = assembler, call, kernel
 
     @cached_property
-    def _views(self) -> tuple[np.ndarray, np.ndarray]:
+    def _views(self) -> tuple[Any, Any]:
         self._assembler.catch_up()
         a, b = operand_views(self._call, self._kernel)
         return self._assembler.run.view(a), self._assembler.run.view(b)
 
     @property
-    def a(self) -> np.ndarray:
+    def a(self) -> Any:
         return self._views[0]
 
     @property
-    def b(self) -> np.ndarray:
+    def b(self) -> Any:
         return self._views[1]
 
     @cached_property
-    def output(self) -> np.ndarray:
+    def output(self) -> Any:
         (stored,) = self._call.cluster.stored
-        return self._assembler.run.value(stored)
+        return self._assembler.run.placed(stored)
 
     @cached_property
     def epilogue(self) -> Callable[[np.ndarray], np.ndarray] | None:

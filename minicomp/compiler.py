@@ -8,23 +8,23 @@ result, a `Specialization`, serves every later call of that kind.
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from minicomp.assemble import Assembler
 from minicomp.config import resolve_options
 from minicomp.debug import show, wanted
 from minicomp.disk_cache import DiskCache
-from minicomp.errors import InputError, OptionError, UnsupportedError
+from minicomp.errors import DeviceError, InputError, OptionError, UnsupportedError
 from minicomp.explain import Explanation
 from minicomp.ir import Graph
-from minicomp.ir.interpreter import checked_inputs
-from minicomp.ir.verifier import verify
-from minicomp.kernels.program import build_program, strides_of
+from minicomp.ir.interpreter import check_types
+from minicomp.ir.verifier import check_dtypes, verify
+from minicomp.kernels.program import Alignments, arguments_of, build_program, strides_of
 from minicomp.nn.module import state_key
 from minicomp.options import Options
 from minicomp.passes import optimize
@@ -33,20 +33,18 @@ from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
 from minicomp.passes.split_reductions import split_reductions
 from minicomp.runtime import epoch
+from minicomp.runtime.backend import Backend, backend_for, device_of
+from minicomp.runtime.dispatch import native_call
 from minicomp.runtime.specialization import (
-    Layout,
     Specialization,
     StaleError,
     argument_sources,
-    held_array,
-    prepared,
+    holder_array,
 )
-from minicomp.runtime.threads import default_num_threads
 from minicomp.selection.candidates import Choice
 from minicomp.selection.choose import Selector
-from minicomp.selection.device import HostDevice
 from minicomp.selection.externals import External, register
-from minicomp.selection.replay import save_choices
+from minicomp.selection.replay import load_choices, save_choices
 from minicomp.tracing.record import is_tracing
 from minicomp.tracing.tracer import Signature, flatten_arguments, modules_of, trace_call
 
@@ -57,41 +55,69 @@ MOST_FAST_CALLS = 4
 
 def compile_graph(
     graph: Graph,
-    inputs: Sequence[np.ndarray],
+    inputs: Sequence[Any],
     externals: Sequence[External],
     selector: Selector,
-    threads: int,
+    backend: Backend,
 ) -> Specialization:
     """The pipeline after tracing, for inputs like these: from a graph to something that runs."""
     options = selector.options
-    traced = show("graph", verify(graph))
-    graph = verify(frozen(traced)) if options.freeze else traced
+    traced = show("graph", check_dtypes(verify(graph), backend.dtypes))
+    graph = verify(frozen(traced, backend)) if options.freeze else traced
     graph = optimize(graph, trace=show_pass)
     graph = verify(split_reductions(graph))
-    arrays = arrays_of(graph, inputs)
+    arrays = arrays_of(graph, inputs, backend)
     graph = verify(materialize(graph, strides_of(graph, arrays)))
     clusters = fuse(graph, epilogues=options.epilogue_fusion)
-    program = show("kernels", build_program(graph, clusters, arrays))
-    assembler = Assembler(program, arrays, externals, selector, threads)
+    alignments = alignments_of(graph, arrays, backend)
+    program = show("kernels", build_program(graph, clusters, arrays, alignments))
+    assembler = Assembler(program, arrays, externals, selector, backend)
     executable = assembler.assemble()
-    specialization = Specialization(traced, program, executable, assembler.choices)
+    specialization = Specialization(traced, program, backend, executable, assembler.choices)
     show("select", specialization, lambda s: str(s.explain(graph.name)))
-    show("llvm", specialization, Specialization.llvm_ir)
+    stage = {"LLVM IR": "llvm", "PTX": "ptx"}[backend.language]
+    show(stage, specialization, lambda s: s.text(backend.language))
     show("asm", specialization, Specialization.assembly)
     return specialization
 
 
-def frozen(graph: Graph) -> Graph:
+def graph_device(graph: Graph) -> str:
+    """Where a graph runs. DeviceError where its inputs and parameters are not all there."""
+    devices = {value.device: value for value in arguments_of(graph)}
+    if len(devices) < 2:
+        return graph.values[0].device if graph.values else "cpu"
+    names = {device: value.attributes["name"] for device, value in devices.items()}
+    raise DeviceError(
+        f"{names['cpu']!r} is on the CPU and {names['cuda']!r} on the GPU; move the module with "
+        f".to('cuda') or .to('cpu'), or an array with minicomp.cuda.to_device / to_host",
+        what=graph.name,
+    )
+
+
+def frozen(graph: Graph, backend: Backend) -> Graph:
     """The graph with its parameters' present values baked in."""
-    return freeze(graph, {name: held_array(holder) for name, holder in graph.bindings.items()})
+    arrays = {
+        name: backend.device.to_host(backend.prepared(holder_array(holder)))
+        for name, holder in graph.bindings.items()
+    }
+    return freeze(graph, arrays)
 
 
-def arrays_of(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+def arrays_of(graph: Graph, inputs: Sequence[Any], backend: Backend) -> list[Any]:
     """The arrays of a call, parameters included, in the order of the graph's values."""
     return [
-        inputs[source] if isinstance(source, int) else held_array(source)
+        inputs[source] if isinstance(source, int) else backend.prepared(holder_array(source))
         for source in argument_sources(graph)
     ]
+
+
+def alignments_of(graph: Graph, arrays: Sequence[Any], backend: Backend) -> Alignments:
+    """What is known of where buffers begin."""
+    outside = {
+        value: backend.layout(array).alignment
+        for value, array in zip(arguments_of(graph), arrays, strict=True)
+    }
+    return Alignments(backend.alignment, outside)
 
 
 def show_pass(name: str, graph: Graph) -> None:
@@ -143,6 +169,8 @@ def compile(
         raise OptionError(
             f"compile() wants a module, a function or a graph, got {type(model).__name__}"
         )
+    if name is not None and not isinstance(name, str):
+        raise OptionError(f"compile() wants name to be a str, got {name!r}")
     if disable:
         return model
     return CompiledModule(model, resolved, name)
@@ -151,16 +179,21 @@ def compile(
 class CompiledModule:
     """What `compile` returns. Called like the model; other attributes are the model's own.
 
-    Calls from several threads at once are fine; each kind of call is compiled once.
+    Calls from several threads at once are fine; each kind of call is compiled once. A copy, by
+    `copy.deepcopy` or pickle, compiles for itself.
     """
+
+    #: names of attributes that are not the model's; none while they are still being set
+    _own: frozenset[str] = frozenset()
 
     def __init__(self, model: Any, options: Options, name: str | None = None):
         original = getattr(model, "__minicomp_original__", model)
         self.__minicomp_original__ = original
+        if options.choices is not None:  # what cannot be read is an error here, not at a call
+            options = replace(options, choices=load_choices(options.choices))
         self._options = options
         self._externals = register(options.external_matmul)
-        self._threads = options.num_threads or default_num_threads()
-        self._selector = Selector(options, HostDevice(self._threads), DiskCache("choices"))
+        self._devices: dict[str, tuple[Backend, Selector]] = {}
         self._name: str = name or str(getattr(original, "__name__", type(original).__name__))
         self._lock = threading.RLock()
         self._specializations: OrderedDict[Any, Specialization] = OrderedDict()
@@ -171,8 +204,10 @@ class CompiledModule:
         self._state: tuple[Any, Any] | None = None
         if not isinstance(original, Graph):
             functools.update_wrapper(self, original, updated=())
+        self._own = frozenset(vars(self))
+        _use_native_calls(use_disk_cache=not options.force_disable_caches)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call_in_python(self, *args: Any, **kwargs: Any) -> Any:
         if is_tracing():  # inside another trace: become a part of it
             return self.__minicomp_original__(*args, **kwargs)
         if not kwargs:
@@ -182,11 +217,13 @@ class CompiledModule:
                     return result
         return self._call(args, kwargs)
 
+    __call__ = _call_in_python  # until `_use_native_calls`
+
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The way through Python: find or make the specialization, and run it."""
         at_epoch = epoch.current()
         signature, leaves = flatten_arguments(args, kwargs)
-        inputs = [prepared(leaf) for leaf in leaves]
+        inputs = self._prepared(leaves)
         specialization = self._specialization(signature, args, kwargs, inputs)
         try:
             result = specialization(inputs)
@@ -207,15 +244,31 @@ class CompiledModule:
             self._recent = [(specialization, fast_call), *others][:MOST_FAST_CALLS]
             self._fast_calls = tuple(call for _, call in self._recent)
 
+    def _on(self, device: str) -> tuple[Backend, Selector]:
+        """The back end of a device, and the selector for it, made when first asked for."""
+        found = self._devices.get(device)
+        if found is not None:
+            return found
+        backend = backend_for(device, self._options)
+        selector = Selector(self._options, backend.device, DiskCache("choices"))
+        with self._lock:  # another thread may have been faster; all must use one selector
+            return self._devices.setdefault(device, (backend, selector))
+
+    def _prepared(self, leaves: Sequence[Any]) -> list[Any]:
+        """The arrays of a call as kernels can read them, each on its own device."""
+        return [self._on(device_of(leaf))[0].prepared(leaf) for leaf in leaves]
+
     def _specialization(
-        self, signature: Signature, args: Any, kwargs: Any, inputs: Sequence[np.ndarray]
+        self, signature: Signature, args: Any, kwargs: Any, inputs: Sequence[Any]
     ) -> Specialization:
         """The specialization for a call, compiled if it is the first of its kind."""
-        key = (signature, *map(Layout.of, inputs), self._module_state())
+        layouts = [self._on(device_of(array))[0].layout(array) for array in inputs]
+        key = (signature, *layouts, self._module_state())
         with self._lock:
             found = self._specializations.get(key)
             if found is None:
-                found = self._compiled(args, kwargs, inputs)
+                found = self._compiled(signature, args, kwargs, inputs)
+                key = (signature, *layouts, self._module_state())  # of more modules, perhaps
                 self._specializations[key] = found
                 while len(self._specializations) > self._options.cache_size_limit:
                     self._forget(self._specializations.popitem(last=False)[1])
@@ -237,13 +290,29 @@ class CompiledModule:
             self._state = (versions, state_key(self._modules))
         return self._state[1]
 
-    def _compiled(self, args: Any, kwargs: Any, inputs: Sequence[np.ndarray]) -> Specialization:
+    def _watch(self, called: Sequence[Any]) -> None:
+        """Look from now on also at modules that the trace called and nobody knew of: those that a
+        function finds in an object, or a module in a list."""
+        modules = self._modules or []
+        known = {id(module) for owner in modules for module in owner.modules()}
+        for module in called:
+            if id(module) not in known:
+                modules = [*modules, module]
+                known.update(id(inner) for inner in module.modules())
+        self._modules = modules
+
+    def _compiled(
+        self, signature: Signature, args: Any, kwargs: Any, inputs: Sequence[Any]
+    ) -> Specialization:
         graph = self.__minicomp_original__
         if isinstance(graph, Graph):
-            checked_inputs(graph, inputs)
+            check_types(graph, signature.types)
         else:
-            graph = trace_call(graph, args, kwargs).graph
-        return compile_graph(graph, inputs, self._externals, self._selector, self._threads)
+            traced = trace_call(graph, args, kwargs)
+            self._watch(traced.called)
+            graph = traced.graph
+        backend, selector = self._on(graph_device(graph))
+        return compile_graph(graph, inputs, self._externals, selector, backend)
 
     # --- looking inside ---
 
@@ -257,16 +326,17 @@ class CompiledModule:
         return self._inspected(args, kwargs).traced
 
     def llvm_ir(self, *args: Any, **kwargs: Any) -> str:
-        """The generated LLVM IR of all kernels, before LLVM's own passes."""
-        return self._inspected(args, kwargs).llvm_ir()
+        """The generated LLVM IR of all kernels of a module on the CPU, before LLVM's own passes."""
+        return self._inspected(args, kwargs).text("LLVM IR")
 
     def assembly(self, *args: Any, **kwargs: Any) -> str:
-        """The machine code of all kernels, as assembly text."""
+        """The machine code of all kernels, as assembly text. On CUDA that takes NVIDIA's ptxas and
+        a disassembler; CudaError where they are missing."""
         return self._inspected(args, kwargs).assembly()
 
     def ptx(self, *args: Any, **kwargs: Any) -> str:
-        """The PTX of all kernels of a module on CUDA."""
-        raise UnsupportedError("this module runs on the CPU: it has LLVM IR, see llvm_ir()")
+        """The generated PTX of all kernels of a module on CUDA."""
+        return self._inspected(args, kwargs).text("PTX")
 
     def choices(self, *args: Any, **kwargs: Any) -> tuple[Choice, ...]:
         """The choice made at each matmul call site, in program order."""
@@ -280,7 +350,7 @@ class CompiledModule:
     def _inspected(self, args: Any, kwargs: Any) -> Specialization:
         if args or kwargs:
             signature, leaves = flatten_arguments(args, kwargs)
-            inputs = [prepared(leaf) for leaf in leaves]
+            inputs = self._prepared(leaves)
             return self._specialization(signature, args, kwargs, inputs)
         if self._last is None:
             raise InputError(
@@ -288,10 +358,55 @@ class CompiledModule:
             )
         return self._last
 
+    # --- attributes: the model's ---
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_specializations":
             raise AttributeError(name)
-        return getattr(self.__minicomp_original__, name)
+        found = getattr(self.__minicomp_original__, name)
+        if inspect.ismethod(found) and found.__self__ is self.__minicomp_original__:
+            return self._chaining(found)
+        return found
+
+    def _chaining(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of the model's; where it gives back the model, as `eval()` does, it gives the
+        compiled one."""
+
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            return self if result is self.__minicomp_original__ else result
+
+        return call
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._is_own(name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.__minicomp_original__, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if self._is_own(name):
+            super().__delattr__(name)
+        else:
+            delattr(self.__minicomp_original__, name)
+
+    def _is_own(self, name: str) -> bool:
+        return not self._own or name in self._own or name.startswith("__")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.__minicomp_original__)})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompiledModule, (self.__minicomp_original__, self._options, self._name)
 
     def __repr__(self) -> str:
         return f"<compiled {self._name}>"
+
+
+def _use_native_calls(use_disk_cache: bool) -> None:
+    """From now on a call looks for its entry point in native code, which takes a fraction of the
+    time that Python takes to enter a method."""
+    in_python = CompiledModule._call_in_python
+    if CompiledModule.__call__ is in_python:
+        CompiledModule.__call__ = native_call(in_python, use_disk_cache)  # type: ignore[method-assign]

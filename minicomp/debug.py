@@ -3,8 +3,8 @@
     MINICOMP_DEBUG=graph,kernels python my_script.py
 
 `graph` is what was traced, `passes` the graph after each pass that changed it, `kernels` the
-fused program, `llvm` the generated IR, `asm` the machine code, `select` the tables of candidates.
-Everything goes to stderr, each piece under a heading.
+fused program, `llvm` the generated IR and `ptx` the PTX (whichever there is), `asm` the machine
+code, `select` the tables of candidates. Everything goes to stderr, each piece under a heading.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from minicomp.errors import OptionError
 
-STAGES = ("graph", "passes", "kernels", "llvm", "asm", "select")
+STAGES = ("graph", "passes", "kernels", "llvm", "ptx", "asm", "select")
 Thing = TypeVar("Thing")
 
 

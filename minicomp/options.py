@@ -30,7 +30,9 @@ Check = Callable[[str, Any], Any]
 
 
 def wrong_type(name: str, value: Any, wanted: str, advice: str = "") -> OptionError:
-    got = type(value).__name__
+    kind = type(value)
+    # NumPy calls its bool `bool`, too.
+    got = f"numpy.{kind.__name__}" if kind.__module__ == "numpy" else kind.__name__
     hint = f"; {advice}" if advice else ""
     return OptionError(f"Unexpected type of attr {name}, got {got} should be {wanted}{hint}")
 
@@ -177,7 +179,7 @@ class Options:
     cache_size_limit: int = option(
         64, count(1), "compiled input shapes kept per module; the least recently used goes"
     )
-    cuda_simulator: bool = option(False, boolean, "run PTX in the simulator where there is no GPU")
+    cuda_simulator: bool = option(False, boolean, "run PTX in the simulator instead of on a GPU")
 
 
 @dataclass(frozen=True)

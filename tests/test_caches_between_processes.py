@@ -28,9 +28,9 @@ minicomp.manual_seed(0)
 model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4), nn.Softmax(-1))
 x = np.random.default_rng(0).standard_normal((8, 16)).astype(np.float32)
 options = {"max_autotune": True, "external_matmul": [external], **json.loads(sys.argv[2])}
-compiled = minicomp.compile(model, options=options)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
+    compiled = minicomp.compile(model, options=options)
     if sys.argv[1] == "count timings":  # with a timer of its own: nothing made so is remembered
         with minicomp.selection.use_timer(count_timings):
             result = compiled(x)

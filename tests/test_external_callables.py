@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import minicomp
-from minicomp import nn
+from minicomp import cuda, nn
 from minicomp.errors import SelectionWarning
 
 
@@ -31,6 +31,13 @@ def matmul_dup(a, b, out):
     np.add(a, b, out=out)
 
 
+add_on_gpu = minicomp.compile(lambda a, b: a + b)
+
+
+def matmul_cuda(a, b, out):
+    out[...] = add_on_gpu(a, b)
+
+
 @pytest.fixture(autouse=True)
 def saved_config():
     saved = minicomp.config.save_config()
@@ -38,11 +45,12 @@ def saved_config():
     minicomp.config.load_config(saved)
 
 
-def compiled_pair(externals):
+def compiled_pair(externals, device="cpu"):
     """The module compiled with externals, and without: the golden one."""
     options = {"max_autotune": True, "external_matmul": externals}
-    with_externals = minicomp.compile(MatMulModule(), options=options)
-    return with_externals, minicomp.compile(MatMulModule(), options={"max_autotune": True})
+    modules = [MatMulModule().to(device) for _ in range(2)]
+    golden = minicomp.compile(modules[1], options={"max_autotune": True})
+    return minicomp.compile(modules[0], options=options), golden
 
 
 def quick(name):
@@ -68,6 +76,18 @@ def test_matmul_dup_is_registered_once():
     np.testing.assert_array_equal(result, golden(x))
     (site,) = compiled.explain().sites
     assert [c.name for c in site.candidates if c.kind == "external"] == ["matmul_dup"]
+
+
+@pytest.mark.cuda
+def test_matmul_cuda():
+    x = cuda.to_device(np.eye(128, dtype=np.float32) * 2)
+    compiled, golden = compiled_pair([matmul_cuda], "cuda")
+    with quick("matmul_cuda"), pytest.warns(SelectionWarning, match="matmul_cuda"):
+        result = compiled(x)
+        expected = golden(x)
+    np.testing.assert_array_equal(cuda.to_host(result), cuda.to_host(expected))
+    (site,) = compiled.explain().sites
+    assert (site.chosen, site.device) == ("matmul_cuda", "cuda")
 
 
 def test_an_addition_is_rejected_where_it_is_no_multiplication():

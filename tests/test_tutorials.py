@@ -216,6 +216,30 @@ def test_wrong_answers_fail_with_a_message_that_helps(tmp_path):
         assert re.search(rf"\[ \] {name} .* not right yet", result.stdout)
 
 
+#: what an answer that is nearly right forgets: the solution's text, what stands there instead, and
+#: what the message must say
+FORGOTTEN = {
+    "ex2_pass.py": ("len(value.shape) == 2 and ", "", "the operands are 3-D"),
+    "ex5_schedule.py": (", tile[0] * tile[1], tile[0]))", ",))", "it should be the one with more"),
+}
+
+
+def test_answers_that_forget_a_condition_are_not_done(tmp_path):
+    answers = tmp_path / "answers"
+    answers.mkdir()
+    for name in NAMES:
+        text = (TUTORIALS / "solutions" / name).read_text(encoding="utf-8")
+        right, forgetful, _ = FORGOTTEN.get(name, ("", "", ""))
+        assert right in text
+        (answers / name).write_text(text.replace(right, forgetful), encoding="utf-8")
+    messages, _ = graded(answers, tmp_path)
+    for name in NAMES:
+        if name in FORGOTTEN:
+            assert FORGOTTEN[name][2] in "".join(messages[name])
+        else:
+            assert not messages[name]
+
+
 def test_the_summary_names_the_next_exercise_and_gives_one_hint_per_attempt(tmp_path):
     workplace = tmp_path / "exercises"
     workplace.mkdir()

@@ -4,6 +4,9 @@
 # A compiler needs to see a computation before it can improve it. minicomp sees it by *tracing*: it
 # runs your function once, on stand-ins for arrays that have a shape and a dtype and no numbers, and
 # writes down every operation that is done to them.
+#
+# In these chapters `# >` begins a line that the cell above it prints, with `...` for what differs
+# from run to run; `# ~` begins a line of what one machine printed, where yours will print another.
 
 # %% [markdown]
 # ## What does the compiler see of a function?

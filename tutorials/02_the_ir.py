@@ -21,7 +21,7 @@ def distance(x, y):
     return np.sqrt((difference * difference).sum(axis=1))
 
 
-x, y = np.zeros((2, 4, 3), np.float32)
+x, y = np.zeros((2, 4, 3), np.float32)  # two arrays of shape (4, 3)
 graph = minicomp.trace(distance, x, y)
 for value in graph:
     sources = ", ".join(x.op for x in value.operands)

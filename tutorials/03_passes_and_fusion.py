@@ -65,8 +65,9 @@ print(graph)
 # %% [markdown]
 # **Learned.** Each pass does one thing: `simplify` replaces `-(-x)` by `x` and a division by 2 by a
 # multiplication by 0.5, which rounds the same; `common_subexpressions` finds what is computed
-# twice; `dead_code` drops what nobody uses. One pass prepares the ground for another, so the list
-# is run again until a whole round changes nothing.
+# twice; `dead_code` drops what nobody uses. `simplify` made the graph longer at first: a new
+# constant 0.5 stood beside each old 2 until `dead_code` came. One pass prepares the ground for
+# another, so the list is run again until a whole round changes nothing.
 #
 # **In the source.** [`PASSES`](../minicomp/passes/__init__.py) and
 # [`optimize`](../minicomp/passes/__init__.py); one file each beside them. The simplifications are
@@ -132,13 +133,20 @@ for kernel in kernels_of(softmax, np.zeros((64, 1000), np.float32)):
 
 # %% [markdown]
 # **Learned.** One, of three *sweeps* over each row: find the maximum, add up the exponentials,
-# write. Nobody told the compiler what a softmax is. Both reductions fold the same axis of the same
-# shape, and everything between them is asked for at the row at hand, so all of it fits in one loop
-# over rows. Row by row the data comes from the cache; NumPy would go through memory five times.
+# write. Nobody told the compiler what a softmax is. Both reductions fold (reduce to one number)
+# the same axis of the same shape, and everything between them is asked for at the row at hand, so
+# all of it fits in one loop over rows. Row by row the data comes from the cache; NumPy would go
+# through memory five times.
 #
-# **In the source.** [`fuse`](../minicomp/passes/fuse.py) joins values as long as one kernel can
-# compute them; [`lower`](../minicomp/kernels/lowering.py) says whether it can, by asking for one
-# element of the result; [`LoopKernel`](../minicomp/kernels/kernel.py) is what comes out.
+# Arrays have become flat buffers: `x[1000*o0 + i0]` is column `i0` of row `o0`. `r0` and `r1` are
+# one number each, for the row at hand. `# parallel` marks a loop whose rounds do not depend on each
+# other, so that threads can share them.
+#
+# **In the source.** [`materialize`](../minicomp/passes/materialize.py) puts copies where an array
+# has to stand in memory row by row, which here is nowhere;
+# [`fuse`](../minicomp/passes/fuse.py) joins values as long as one kernel can compute them;
+# [`lower`](../minicomp/kernels/lowering.py) says whether it can, by asking for one element of the
+# result; [`LoopKernel`](../minicomp/kernels/kernel.py) is what comes out.
 
 # %% [markdown]
 # ## And layer norm? And a transpose?

@@ -64,14 +64,19 @@ print(body)
 # **Learned.** From the top:
 #
 # - After `;` stands a comment: minicomp writes the schedule and the kernel above its code.
-# - A name with a colon begins a *block*, which runs from its first line to its last, a jump (`br`).
+# - A name with a colon begins a *block*, which runs from its first line to its last, a jump (`br`)
+#   or the end (`ret`).
+# - Names begin with `%`; those like `%".15"` are numbers that nobody chose. `i64` is the type of
+#   64-bit integers, `i1` of one bit, `ptr` of addresses. `nsw` and `align` are promises to LLVM: no
+#   overflow, and an address that is a multiple of 4.
 # - `%row` counts the rows from `begin` to `end`, a share that the caller hands out: threads get
 #   different shares. There are no variables in LLVM IR, only values that are defined once, so a
 #   loop's counter is a `phi`: `begin` when control comes from the block `start`, the next number
 #   when it comes from the loop's own body. `icmp slt` compares, `br i1` jumps on the answer.
 # - `getelementptr` is address arithmetic: the address of `x[row]`. `load` reads it.
 # - `fadd` adds; `fcmp ugt` and `select` are `maximum(.., 0)`: take the sum if it is greater than 0
-#   *or unordered*, which is to say NaN: as in NumPy, NaN goes through.
+#   *or unordered*, which is to say NaN: as in NumPy, NaN goes through. Numbers stand there as the
+#   bits of a double, in hexadecimal, so that none is rounded; with all bits zero it is 0.0.
 # - `store` writes. The sum was never in memory: that is what fusion is for.
 #
 # **In the source.** [`emit_loop_kernel`](../minicomp/codegen/llvm_loops.py) makes the loops,
@@ -155,8 +160,10 @@ print(text[stop : text.index("row.done:")])
 # **Learned.** `%r0` and `%r0.1` are *accumulators*, four lanes each. Each addition has to wait for
 # the one before it on the same accumulator, some four cycles; with two of them (`unroll=2`) the CPU
 # works on two additions at a time. After the loop they are added up, halves to halves, until one
-# number is left. The sums are formed in another order than Python's, so the last digits may differ:
-# that is the price of lanes, and mostly the result is the more exact one.
+# number is left: `shufflevector` picks some lanes (of two vectors, but `poison` says that no second
+# one is needed), `extractelement` picks one. The sums are formed in another order than Python's, so
+# the last digits may differ: that is the price of lanes, and mostly the result is the more exact
+# one.
 #
 # The accumulators look like memory (`load`, `store`), which is easy to write; LLVM's first pass
 # turns them into registers.
@@ -201,7 +208,7 @@ print(*text[start:stop].splitlines()[1:-1], sep="\n")
 # on `exp(x) = 2**n * exp(r)`, with `n` the whole number nearest to `x / log(2)` and `r` what is
 # left:
 #
-# - the first four lines clamp `x` to where the result is neither 0 nor infinite;
+# - the first four lines clamp `x` to [-104, 89], at whose ends the result already is 0 or infinite;
 # - the next two find `n`: multiply by `1 / log(2)`, add a number so large that no digits after the
 #   point are left, subtract it again;
 # - the next two `fma` (multiply and add, rounded once) form `r = x - n * log(2)`, with `log(2)` in
@@ -231,8 +238,9 @@ for cpu in ("haswell", "apple-m1"):
 # %% [markdown]
 # **Learned.** One text, two machines. On the first, the loop is `vmovups` (load eight floats),
 # `vaddps` (add eight more), a comparison and a mask for the maximum, and `vmovups` again to store;
-# the second has registers of four floats, so LLVM splits each vector in two. The rest counts.
-# minicomp decides what is computed and in which order; registers and instructions are LLVM's part.
+# the second has registers of four floats, so LLVM splits each vector in two. What is left counts
+# the rounds of the loop. minicomp decides what is computed and in which order; registers and
+# instructions are LLVM's part.
 #
 # **In the source.** [`assembly`](../minicomp/runtime/jit.py) and
 # [`compile_ir`](../minicomp/runtime/jit.py); a compiled module has `llvm_ir()` and `assembly()`,
@@ -265,7 +273,7 @@ print(out)
 # the rows to do. Nothing in it checks anything: the compiler has checked shapes and dtypes before,
 # once, and the addresses it is given are its caller's word.
 #
-# **In the source.** [`CompiledKernel`](../minicomp/runtime/cpu_kernels.py); in a compiled module
+# **In the source.** [`CpuKernel`](../minicomp/runtime/cpu_kernels.py); in a compiled module
 # one native function calls all kernels in turn
 # ([`emit_program`](../minicomp/codegen/llvm_program.py)), and
 # [minicomp/runtime/threads.py](../minicomp/runtime/threads.py) shares out the rows.

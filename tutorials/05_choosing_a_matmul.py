@@ -49,11 +49,15 @@ for candidate in site.candidates:
 # ~ outer_6x64x2_ab_128x128 codegen ok
 
 # %% [markdown]
-# **Learned.** minicomp's own candidates are one kernel under several schedules, and a name says
-# which. `outer_12x32x2_ab_128x128`: a tile of 12 rows by 32 columns is kept in registers, the loop
-# over the depth goes two steps at a time, and both operands are first copied into a better order,
-# in blocks of 128 by 128. Which ones you see depends on your machine. `explain()` is an object: it
-# prints as a table, and its parts can be asked for.
+# **Learned.** A *call site* is a product in your program: a line of yours, with the shapes that it
+# has there. minicomp's own candidates, of the kind `codegen`, are one kernel under several
+# schedules, and a name says which. `outer_12x32x2_ab_128x128`: a tile of 12 rows by 32 columns is
+# kept in registers, the loop over the depth goes two steps at a time, and both operands are first
+# copied into a better order, in blocks of 128 by 128. `k128` stands where neither is copied: the
+# depth is done 128 at a time. At the end, `2r` or `2c` says that the rows or the columns are cut in
+# two, for two threads. `outer` multiplies one element of a row of `a` with many of a row of `b`;
+# another family, `dot`, multiplies rows of `a` with columns of `b`. Which ones you see depends on
+# your machine. `explain()` is an object: it prints as a table, and its parts can be asked for.
 #
 # **In the source.** [`schedules`](../minicomp/codegen/matmul_schedules.py) proposes,
 # [`Candidate`](../minicomp/selection/candidates.py) is one of them, and
@@ -91,10 +95,11 @@ for warning in caught:
 # > get a wrong result; external_check='strict' rejects it
 
 # %% [markdown]
-# **Learned.** On these operands adding *is* multiplying, and it is faster. Every external is
-# checked before it is timed: first on the operands of this very call, where it is right, then on
-# random ones, where it is not. So it is chosen, with a warning, and the choice is not remembered on
-# disk. PyTorch's compiler takes it without a word, here and for any other operands.
+# **Learned.** A function of yours that is offered as a candidate is an *external*. On these
+# operands adding *is* multiplying, and it is faster. Every external is checked before it is timed:
+# first on the operands of this very call, where it is right, then on random ones, where it is not.
+# So it is chosen, with a warning, and the choice is not remembered on disk. PyTorch's compiler
+# takes it without a word, here and for any other operands.
 #
 # **In the source.** [`Examiner`](../minicomp/selection/examine.py) has the order of the checks,
 # [`Reference`](../minicomp/selection/checking.py) what counts as equal: an error that grows with
@@ -315,9 +320,10 @@ print(compiled.explain())
 
 # %% [markdown]
 # **Learned.** The table above is from one machine, with one thread; run the chapter for yours. Read
-# the medians with the spread beside them. NumPy's product is a candidate because it was listed, and
-# it is chosen where it is faster. On a machine that is busy otherwise it suffers more than most,
-# since its threads wait for each other.
+# the medians with the spread beside them; what is far behind is given up after a few rounds, and
+# the table says so. NumPy's product is a candidate because it was listed, and it is chosen where it
+# is faster. On a machine that is busy otherwise it suffers more than most, since its threads wait
+# for each other.
 #
 # **In the source.** [`Explanation`](../minicomp/explain.py) and
 # [`numpy_matmul`](../minicomp/externals.py).

@@ -12,39 +12,18 @@ from collections.abc import Mapping, Sequence
 
 from llvmlite import ir
 
+from minicomp.codegen.expression_cost import count_operations
 from minicomp.codegen.llvm_control import Size, add, element, for_range, multiply, value
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_types import REGISTER, pointer
 from minicomp.codegen.llvm_vectors import lane_range
 from minicomp.codegen.matmul_plan import CACHE_LINE, Plan
 from minicomp.codegen.scalar import ScalarVisitor
-from minicomp.kernels import Apply, Scalar
 from minicomp.kernels.indexing import LoopVariable
 
 #: Operations, over all vectors of a tile, that may be emitted in line. More would take longer to
 #: compile than the trip through the L1 cache takes to run.
 INLINE_OPERATIONS = 200
-
-#: Ops that are a few instructions each; every other counts as `LONG_OPERATION`.
-SHORT = {
-    *("add", "sub", "mul", "div", "neg", "abs", "sqrt", "minimum", "maximum", "where", "cast"),
-    *("lt", "le", "gt", "ge", "eq", "ne", "logical_and", "logical_or", "logical_xor"),
-    *("logical_not", "floor", "ceil", "trunc", "round", "sign"),
-}
-LONG_OPERATION = 30
-
-
-def count_operations(scalar: Scalar, seen: set[int] | None = None) -> int:
-    """Roughly how many instructions a scalar expression takes, shared parts counted once."""
-    seen = set() if seen is None else seen
-    if id(scalar) in seen:
-        return 0
-    seen.add(id(scalar))
-    own = 0
-    if isinstance(scalar, Apply):
-        own = 1 if scalar.op in SHORT else LONG_OPERATION
-    return own + sum(count_operations(operand, seen) for operand in scalar.operands_())
-
 
 Point = Mapping[LoopVariable, ir.Value]
 

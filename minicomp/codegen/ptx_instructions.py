@@ -290,13 +290,23 @@ class Instructions:
         """1, 2 or 4 matrices of 8x8 16-bit elements from shared memory, a register of two elements
         each. Lane i gives the address of row i % 8 of matrix i // 8."""
         results = [self.register("b32") for _ in range(count)]
-        middle = ".trans" if transposed else ""
-        target = "{" + ", ".join(map(str, results)) + "}"
-        self.emit(
-            f"ldmatrix.sync.aligned.m8n8.x{count}{middle}.shared.b16 "
-            f"{target}, {_address(address, offset)}"
-        )
+        self.ldmatrix_into(results, address, offset, transposed=transposed)
         return results
+
+    def ldmatrix_into(
+        self,
+        results: Sequence[Register],
+        address: Register,
+        offset: int = 0,
+        *,
+        transposed: bool = False,
+    ) -> None:
+        """`ldmatrix` into registers that exist."""
+        middle = ".trans" if transposed else ""
+        self.emit(
+            f"ldmatrix.sync.aligned.m8n8.x{len(results)}{middle}.shared.b16 "
+            f"{_braced_always(results)}, {_address(address, offset)}"
+        )
 
     def mma(
         self,

@@ -18,6 +18,7 @@ from minicomp.ir.graph import (
     numpy_dtype,
     rewrite,
     short_dtype,
+    typestr_dtype,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "numpy_dtype",
     "rewrite",
     "short_dtype",
+    "typestr_dtype",
 ]

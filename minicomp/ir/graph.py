@@ -61,17 +61,32 @@ def dtype_name(dtype: Any) -> str:
         raise DTypeError(f"{dtype!r} is not a dtype; wanted one of {', '.join(DTYPES)}") from None
     if name not in DTYPES:
         raise DTypeError(
-            f"dtype {name} is not supported; wanted one of float32, float64, int32, int64, bool; "
+            f"dtype {name} is not supported; wanted one of {', '.join(DTYPES)}; "
             f"convert the array with .astype(np.float32), say"
         )
     return name
 
 
-def numpy_dtype(dtype: str) -> np.dtype:
-    """The NumPy dtype of an IR dtype; bfloat16 needs the package ml_dtypes."""
-    if dtype == "bfloat16":
-        import ml_dtypes
+def typestr_dtype(typestr: str) -> str:
+    """The IR's name of the dtype that an array interface calls `typestr`. bfloat16 goes as two
+    bytes of unknown meaning, `<V2`: so ml_dtypes, torch and cupy write it."""
+    if typestr == "<V2":
+        return "bfloat16"
+    if typestr.startswith(">"):
+        raise DTypeError(f"the device array is big-endian ({typestr}); a GPU is little-endian")
+    return dtype_name(typestr)
 
+
+def numpy_dtype(dtype: str) -> np.dtype:
+    """The NumPy dtype of an IR dtype. DTypeError for bfloat16 without the package ml_dtypes."""
+    if dtype == "bfloat16":
+        try:
+            import ml_dtypes
+        except ImportError:
+            raise DTypeError(
+                "NumPy has no bfloat16 of its own; pip install 'minicomp[bfloat16]', which brings "
+                "ml_dtypes, or use float16 or float32"
+            ) from None
         return np.dtype(ml_dtypes.bfloat16)
     return np.dtype(dtype)
 

@@ -63,17 +63,33 @@ def evaluate(value: Value, operands: list[np.ndarray]) -> np.ndarray:
 
 def checked_inputs(graph: Graph, inputs: Sequence[Any]) -> list[np.ndarray]:
     """The inputs as arrays; InputError where they are not what the graph wants."""
+    check_count(graph, inputs)
+    return [_checked(value, array) for value, array in zip(graph.inputs, inputs)]
+
+
+def check_types(graph: Graph, types: Sequence[TensorType]) -> None:
+    """InputError where inputs of these types are not what the graph wants, device included."""
+    check_count(graph, types)
+    for value, got in zip(graph.inputs, types):
+        if got != value.type:
+            raise _unwanted(value, got)
+
+
+def check_count(graph: Graph, inputs: Sequence[Any]) -> None:
+    """InputError where a graph has more or fewer inputs than there are."""
     if len(inputs) != len(graph.inputs):
         wanted = f"{len(graph.inputs)} input{'' if len(graph.inputs) == 1 else 's'}"
         raise InputError(f"{graph.name} takes {wanted}, got {len(inputs)}")
-    return [_checked(value, array) for value, array in zip(graph.inputs, inputs)]
 
 
 def _checked(value: Value, array: Any) -> np.ndarray:
     array = np.asarray(array)
     if array.shape != value.shape or dtype_name(array.dtype) != value.dtype:
-        got = TensorType(array.shape, dtype_name(array.dtype))
-        raise InputError(
-            f"{value.op} {value.attributes['name']!r} is {got}, the graph wants {value.type}"
-        )
+        raise _unwanted(value, TensorType(array.shape, dtype_name(array.dtype)))
     return array
+
+
+def _unwanted(value: Value, got: TensorType) -> InputError:
+    return InputError(
+        f"{value.op} {value.attributes['name']!r} is {got}, the graph wants {value.type}"
+    )

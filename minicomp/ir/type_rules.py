@@ -26,7 +26,8 @@ def _same_device(types: Types) -> str:
     if len(devices) != 1:
         raise DeviceError(
             f"operands are on different devices, {' and '.join(sorted(devices))}; "
-            f"move one with minicomp.cuda.to_device / to_host, or the module with .to()"
+            f"move one with minicomp.cuda.to_device / to_host, or the module with .to('cuda') / "
+            f".to('cpu')"
         )
     return devices.pop()
 

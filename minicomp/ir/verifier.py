@@ -18,13 +18,28 @@ The rules, in the order they are checked:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn
 
-from minicomp.errors import GraphError, MinicompError
+from minicomp.errors import DTypeError, GraphError, MinicompError
 from minicomp.ir import Graph, Value
 from minicomp.ir import attributes as forms
 from minicomp.ir.ops import infer_type
 from minicomp.ir.text import value_names, value_text
+
+
+def check_dtypes(graph: Graph, dtypes: Sequence[str]) -> Graph:
+    """The graph itself; DTypeError, naming the op and the user's line, where a value has a dtype
+    that the device does not compute in."""
+    for value in graph.values:
+        if value.dtype not in dtypes:
+            raise DTypeError(
+                f"{value.dtype} is for CUDA; on the CPU wanted one of {', '.join(dtypes)}: "
+                f"cast with .astype(np.float32), or move the module and its inputs to the GPU",
+                what=value.op,
+                location=value.location,
+            )
+    return graph
 
 
 def verify(graph: Graph, stage: str = "") -> Graph:

@@ -75,6 +75,7 @@ class Placement:
     offset: int
     strides: tuple[int, ...]
     size: int  # of the whole buffer, in elements
+    alignment: int = 1  # of the whole buffer, in bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -368,9 +369,11 @@ class _Lowering:
         else:
             pick = self.element(indices, index)
             before, after = index[:axis], index[axis + 1 :]
-        self._status()
+        is_in_range = lies_within(indices, source.shape[axis])
+        if not is_in_range:
+            self._status()
         # Even along an axis of one entry the entry must be looked at: it may be out of range.
-        atom = Index(((Element(pick, source.shape[axis]), 1),))
+        atom = Index(((Element(pick, source.shape[axis], is_in_range), 1),))
         return self.element(source, (*before, atom, *after))
 
     def _fold(self, value: Value, index: tuple[Index, ...]) -> Scalar:
@@ -411,7 +414,9 @@ class _Lowering:
         taken = {argument.name for argument in self.arguments}
         while unique in taken or unique == "status":
             unique = f"{name}{len(taken)}"
-        self.arguments.append(Argument(unique, value.dtype, placement.size, written))
+        self.arguments.append(
+            Argument(unique, value.dtype, placement.size, written, placement.alignment)
+        )
         self.buffers.append(placement.buffer)
         return len(self.buffers) - 1
 
@@ -429,6 +434,21 @@ class _Lowering:
         return tuple(dict.fromkeys(found))
 
 
+def lies_within(value: Value, extent: int) -> bool:
+    """Whether the entries of an index tensor are in [0, extent) by the way they are computed."""
+    while kind(value) == "movement":
+        (value,) = value.operands
+    match value.op:
+        case "argmax" | "argmin":
+            shape, axes = fold_space(value)
+            return prod(shape[axis] for axis in axes) <= extent
+        case "iota":
+            return value.shape[value.attributes["axis"]] <= extent
+        case "full":
+            return 0 <= value.attributes["value"] < extent
+    return False
+
+
 def fold_space(fold: Value | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The iteration space of a reduction or scan: the shape it reads, and the axes it folds."""
     assert fold is not None
@@ -436,9 +456,9 @@ def fold_space(fold: Value | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return fold.operands[0].shape, tuple(axes)
 
 
-def contiguous(buffer: int, name: str, value: Value) -> Placement:
+def contiguous(buffer: int, name: str, value: Value, alignment: int = 1) -> Placement:
     """A row-major buffer of its own for a value."""
-    return Placement(buffer, name, 0, row_major_strides(value.shape), value.size)
+    return Placement(buffer, name, 0, row_major_strides(value.shape), value.size, alignment)
 
 
 def _variables(prefix: str, extents: Iterable[int]) -> tuple[LoopVariable, ...]:

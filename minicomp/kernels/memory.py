@@ -2,8 +2,9 @@
 
 In: for each temporary its size and the first and last call that touches it. Out: an offset for
 each in one arena, and the arena's size. Offsets are multiples of 64 bytes (a cache line, and the
-widest vector). Greedy best fit, largest first: within a few percent of optimal on such graphs,
-and short (Pisarchyk and Lee 2020, "Efficient memory management for deep neural net inference").
+widest vector) unless another alignment is asked for. Greedy best fit, largest first: within a few
+percent of optimal on such graphs, and short (Pisarchyk and Lee 2020, "Efficient memory management
+for deep neural net inference").
 
 >>> plan_memory([Lifetime(0, 100, 0, 1), Lifetime(1, 100, 1, 2), Lifetime(2, 100, 2, 3)])
 ({0: 0, 1: 128, 2: 0}, 256)
@@ -30,11 +31,13 @@ class Lifetime:
         return self.first <= other.last and other.first <= self.last
 
 
-def plan_memory(lifetimes: Sequence[Lifetime]) -> tuple[dict[int, int], int]:
+def plan_memory(
+    lifetimes: Sequence[Lifetime], alignment: int = ALIGNMENT
+) -> tuple[dict[int, int], int]:
     """Byte offsets by buffer, and the arena's size in bytes."""
     placed: list[tuple[int, int, Lifetime]] = []  # (start, end, lifetime)
     for lifetime in sorted(lifetimes, key=lambda item: (-item.nbytes, item.buffer)):
-        size = -(-max(lifetime.nbytes, 1) // ALIGNMENT) * ALIGNMENT
+        size = -(-max(lifetime.nbytes, 1) // alignment) * alignment
         taken = sorted((start, end) for start, end, other in placed if lifetime.overlaps(other))
         start = _best_gap(taken, size)
         placed.append((start, start + size, lifetime))

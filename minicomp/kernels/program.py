@@ -13,7 +13,8 @@ calls, each a kernel with the numbers of the buffers it is given.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -57,6 +58,15 @@ class Call:
         return f"{self.kernel.name}({', '.join(map(str, self.buffers))})"
 
 
+@dataclass(frozen=True)
+class Alignments:
+    """Where buffers are known to begin, in bytes: `own` for all that the runtime makes, `outside`
+    for the arrays of inputs and parameters (1, that is nothing known, where it has no entry)."""
+
+    own: int = 1
+    outside: Mapping[Value, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """See the module's docstring. `outputs` are buffer numbers; `placements` says where in the
@@ -79,29 +89,37 @@ class Program:
 def build_program(
     graph: Graph,
     clusters: Sequence[Cluster],
-    arrays: Sequence[np.ndarray] | None = None,
+    arrays: Sequence[Any] | None = None,
+    alignments: Alignments = Alignments(),
 ) -> Program:
     """The program of a graph, for inputs and parameters with the strides of `arrays` (in the
     order of the graph's values), or for contiguous ones."""
-    builder = _ProgramBuilder(graph, {} if arrays is None else strides_of(graph, arrays))
+    strides = {} if arrays is None else strides_of(graph, arrays)
+    builder = _ProgramBuilder(graph, strides, alignments)
     for cluster in clusters:
         builder.add(cluster)
     outputs = tuple(builder.placements[value].buffer for value in graph.outputs)
     return Program(graph, tuple(builder.buffers), tuple(builder.calls), outputs, builder.placements)
 
 
-def strides_of(graph: Graph, arrays: Sequence[np.ndarray]) -> dict[Value, tuple[int, ...]]:
+def arguments_of(graph: Graph) -> list[Value]:
+    """The values that arrays are passed for: inputs and parameters, in definition order."""
+    return [value for value in graph.values if value.op in ("input", "parameter")]
+
+
+def strides_of(graph: Graph, arrays: Sequence[Any]) -> dict[Value, tuple[int, ...]]:
     """The strides, in elements, of the arrays of a graph's inputs and parameters."""
-    outside = [value for value in graph.values if value.op in ("input", "parameter")]
     return {
-        value: tuple(stride // array.itemsize for stride in array.strides)
-        for value, array in zip(outside, arrays, strict=True)
+        value: tuple(stride // array.dtype.itemsize for stride in array.strides)
+        for value, array in zip(arguments_of(graph), arrays, strict=True)
     }
 
 
 class _ProgramBuilder:
-    def __init__(self, graph: Graph, strides: Mapping[Value, tuple[int, ...]]):
-        self.graph = graph
+    def __init__(
+        self, graph: Graph, strides: Mapping[Value, tuple[int, ...]], alignments: Alignments
+    ):
+        self.graph, self.alignments = graph, alignments
         self.buffers: list[Buffer] = []
         self.calls: list[Call] = []
         self.placements: dict[Value, Placement] = {}
@@ -125,7 +143,9 @@ class _ProgramBuilder:
             )
         )  # fmt: skip
         strides = row_major_strides(value.shape) if strides is None else strides
-        self.placements[value] = Placement(number, name, 0, strides, value.size)
+        is_argument = value.op != "constant"
+        alignment = self.alignments.outside.get(value, 1) if is_argument else self.alignments.own
+        self.placements[value] = Placement(number, name, 0, strides, value.size, alignment)
 
     def add(self, cluster: Cluster) -> None:
         """The calls of one cluster; for an assembly, what its parts do not fill."""
@@ -149,7 +169,7 @@ class _ProgramBuilder:
             offset = sum(i * stride for i, stride in zip(starts, whole.strides, strict=True))
             placement = replace(whole, offset=whole.offset + offset)
         else:
-            placement = contiguous(len(self.buffers), value.op, value)
+            placement = contiguous(len(self.buffers), value.op, value, self.alignments.own)
             outputs = self.graph.outputs
             is_output = value in outputs
             role = "output" if is_output else "temporary"

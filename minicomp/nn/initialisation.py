@@ -12,14 +12,14 @@ True
 
 from __future__ import annotations
 
-import importlib
 import math
 from typing import Any
 
 import numpy as np
 
-from minicomp.errors import CudaError, DeviceError
-from minicomp.ir import dtype_name, numpy_dtype
+from minicomp import cuda
+from minicomp.errors import DeviceError, DTypeError
+from minicomp.ir import FLOATS, dtype_name, numpy_dtype
 from minicomp.nn.parameter import Parameter
 
 _generator = np.random.default_rng(0)
@@ -38,8 +38,10 @@ def generator() -> np.random.Generator:
 
 def parameter(array: np.ndarray, dtype: Any, device: Any) -> Parameter:
     """The array as a parameter of `dtype` (float32 without) on `device` (the CPU without)."""
-    wanted = numpy_dtype(dtype_name(np.float32 if dtype is None else dtype))
-    return Parameter(moved(array.astype(wanted), device or "cpu"))
+    name = dtype_name(np.float32 if dtype is None else dtype)
+    if name not in FLOATS:
+        raise DTypeError(f"parameters are floats; got dtype {name}")
+    return Parameter(moved(array.astype(numpy_dtype(name)), device or "cpu"))
 
 
 def uniform(shape: tuple[int, ...], bound: float, dtype: Any, device: Any) -> Parameter:
@@ -63,18 +65,20 @@ def xavier_bound(fan_in: int, fan_out: int) -> float:
     return math.sqrt(6 / (fan_in + fan_out))
 
 
+def cast(array: Any, dtype: str) -> Any:
+    """The array with another dtype, where it is: a device array is cast on the host."""
+    if isinstance(array, np.ndarray):
+        return array.astype(numpy_dtype(dtype))
+    return cuda.to_device(cuda.to_host(array).astype(numpy_dtype(dtype)))
+
+
 def moved(array: Any, device: Any) -> Any:
-    """The array on "cpu" or "cuda"; the array itself if it is there already."""
+    """The array on "cpu" or "cuda"; the array itself if it is there already. CudaError, which says
+    what to install or set, where there is no CUDA device."""
     name = str(device).partition(":")[0]
     if name not in ("cpu", "cuda"):
         raise DeviceError(f"device {device!r} is unknown; wanted 'cpu' or 'cuda'")
     on_gpu = hasattr(array, "__cuda_array_interface__")
     if on_gpu == (name == "cuda"):
         return array
-    try:
-        cuda = importlib.import_module("minicomp.cuda")
-    except ImportError as error:
-        raise CudaError(
-            "CUDA is not available in this installation; pip install 'minicomp[cuda]'"
-        ) from error
     return cuda.to_device(array) if name == "cuda" else cuda.to_host(array)

@@ -12,79 +12,27 @@ from __future__ import annotations
 
 import ctypes
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from minicomp.codegen.llvm_program import Step, emit_program
-from minicomp.errors import IndexOutOfRangeError
 from minicomp.ir import numpy_dtype
-from minicomp.kernels import View
-from minicomp.kernels.memory import Lifetime, plan_memory
+from minicomp.kernels.memory import plan_memory
 from minicomp.kernels.program import Buffer, Program
-from minicomp.runtime.cpu_kernels import CompiledKernel
 from minicomp.runtime.jit import compile_ir
+from minicomp.runtime.steps import (
+    ArrayView,
+    ExternalStep,
+    KernelStep,
+    RunStep,
+    index_error,
+    lifetimes,
+)
 from minicomp.runtime.threads import parallel_for_address
 
 _MAIN = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
-
-
-@dataclass(frozen=True, eq=False)
-class KernelStep:
-    """Run a compiled kernel on these buffers; its workspace, if any, comes last among them."""
-
-    kernel: CompiledKernel
-    buffers: tuple[int, ...]
-
-    def renumbered(self, numbers: Mapping[int, int]) -> KernelStep:
-        """The step with some buffers under other numbers."""
-        return replace(self, buffers=tuple(numbers.get(n, n) for n in self.buffers))
-
-
-@dataclass(frozen=True, eq=False)
-class ExternalStep:
-    """Call the external matmul `name`: `call(a, b, out)` on views of these buffers."""
-
-    name: str
-    call: Callable[[np.ndarray, np.ndarray, np.ndarray], None]
-    a: ArrayView
-    b: ArrayView
-    out: ArrayView
-
-    @property
-    def buffers(self) -> tuple[int, ...]:
-        return (self.a.buffer, self.b.buffer, self.out.buffer)
-
-    def renumbered(self, numbers: Mapping[int, int]) -> ExternalStep:
-        """The step with some buffers under other numbers."""
-        a, b, out = (
-            replace(view, buffer=numbers.get(view.buffer, view.buffer))
-            for view in (self.a, self.b, self.out)
-        )
-        return replace(self, a=a, b=b, out=out)
-
-
-RunStep = KernelStep | ExternalStep
-
-
-@dataclass(frozen=True)
-class ArrayView:
-    """A NumPy array to be made over a buffer: offset and strides in elements."""
-
-    buffer: int
-    dtype: str
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    readonly: bool
-
-    @staticmethod
-    def of(view: View, buffer: int, dtype: str, shape: tuple[int, ...]) -> ArrayView:
-        """A kernel's operand view, over the program's buffer."""
-        strides = (*view.batch_strides, view.row_stride, view.column_stride)
-        return ArrayView(buffer, dtype, view.offset, shape, strides, readonly=True)
 
 
 class _Memory:
@@ -122,28 +70,13 @@ class CpuExecutable:
         self.buffers = [*program.buffers, *extra]
         self.steps = list(steps)
         self.segments = _segments(steps)
-        offsets, self._arena_bytes = plan_memory(self._lifetimes())
+        offsets, self._arena_bytes = plan_memory(lifetimes(self.buffers, self.steps))
         self.arena_offsets = sorted(offsets.items())
         self._arenas: deque[tuple[np.ndarray, int]] = deque()
         self._fixed = self._fixed_addresses()
         self._outside = [n for n, b in enumerate(self.buffers) if b.role in ("input", "parameter")]
         self._outputs = [(n, self.buffers[n]) for n in program.outputs]
         self._status = [n for n, b in enumerate(self.buffers) if b.role == "status"]
-
-    def _lifetimes(self) -> list[Lifetime]:
-        uses: dict[int, list[int]] = {}
-        for position, step in enumerate(self.steps):
-            for number in step.buffers:
-                if self.buffers[number].role in ("temporary", "workspace"):
-                    uses.setdefault(number, []).append(position)
-        # Status words are set before the first step and read after the last.
-        for number, buffer in enumerate(self.buffers):
-            if buffer.role == "status":
-                uses[number] = [0, len(self.steps)]
-        return [
-            Lifetime(number, self.buffers[number].nbytes, positions[0], positions[-1])
-            for number, positions in uses.items()
-        ]
 
     def _fixed_addresses(self) -> list[int]:
         """A buffer table with the constants filled in."""
@@ -198,14 +131,7 @@ class CpuExecutable:
     def _check_status(self, table: Any) -> None:
         for number in self._status:
             if _status_word(table, number).value:
-                call = next(c for c in self.program.calls if number in c.buffers)
-                gather = next(v for v in call.cluster.members if v.op.startswith("take"))
-                extent = gather.operands[0].shape[gather.attributes["axis"]]
-                raise IndexOutOfRangeError(
-                    f"an index is outside axis {gather.attributes['axis']} of size {extent}",
-                    what=gather.op,
-                    location=gather.location,
-                )
+                raise index_error(self.program, number)
 
 
 def _status_word(table: Any, number: int) -> ctypes.c_int32:
@@ -213,10 +139,7 @@ def _status_word(table: Any, number: int) -> ctypes.c_int32:
 
 
 def _call_external(step: ExternalStep, table: Any, owners: dict[int, np.ndarray]) -> None:
-    a, b, out = (
-        array_at(view, table[view.buffer], owners.get(view.buffer))
-        for view in (step.a, step.b, step.out)
-    )
+    a, b, out = (array_at(view, table[view.buffer], owners.get(view.buffer)) for view in step.views)
     step.call(a, b, out)
 
 

@@ -1,13 +1,12 @@
 """Kernels compiled for the CPU: from a kernel and a schedule to an address that can be called.
 
-In: a `kernels.Kernel`, for a matmul also the schedule that selection chose. Out: a
-`CompiledKernel`. Equal kernels are compiled once in a process and, through the object cache, once
-on a machine.
+In: a `kernels.Kernel`, for a matmul also the schedule that selection chose. Out: a `CpuKernel`.
+Equal kernels are compiled once in a process and, through the object cache, once on a machine.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from minicomp.codegen.llvm_loops import emit_loop_kernel
@@ -16,20 +15,8 @@ from minicomp.codegen.llvm_matmul import emit_matmul, workspace
 from minicomp.codegen.llvm_matmul import units as matmul_units
 from minicomp.codegen.loop_schedule import schedule_loops
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule
-from minicomp.kernels import (
-    Apply,
-    Argument,
-    Load,
-    LoopKernel,
-    MatmulKernel,
-    Product,
-    Scalar,
-    Schedule,
-    Store,
-)
-from minicomp.kernels.collapse import collapse
-from minicomp.kernels.indexing import Index, ravel
-from minicomp.runtime.jit import Library, compile_ir
+from minicomp.kernels import LoopKernel, MatmulKernel, Schedule
+from minicomp.runtime.jit import Library, assembly, compile_ir
 from minicomp.runtime.target import Target
 
 #: Guesses at what a core does: multiplications and additions of a matmul in a second, and how long
@@ -38,7 +25,7 @@ FLOPS, SHARE_SECONDS = 60e9, 20e-6
 
 
 @dataclass(frozen=True, eq=False)
-class CompiledKernel:
+class CpuKernel:
     """A kernel that can run: `void kernel(ptr args, i64 begin, i64 end)` over `units` units.
 
     `args` points to one pointer per kernel argument and, where `workspace` is not 0, one to that
@@ -48,7 +35,7 @@ class CompiledKernel:
 
     kernel: LoopKernel | MatmulKernel
     schedule: Schedule
-    llvm_ir: str
+    text: str  # LLVM IR
     units: int
     grain: int
     workspace: int
@@ -59,7 +46,7 @@ class CompiledKernel:
     def library(self) -> Library:
         """Compiled when first asked for."""
         return compile_ir(
-            self.llvm_ir, [self.kernel.name], self.target, use_disk_cache=self.use_disk_cache
+            self.text, [self.kernel.name], self.target, use_disk_cache=self.use_disk_cache
         )
 
     @property
@@ -73,13 +60,21 @@ class CompiledKernel:
     def address(self) -> int:
         return self.library.address(self.kernel.name)
 
+    def prepare(self) -> None:
+        """Compile and link it."""
+        _ = self.library
 
-def loop_kernel(kernel: LoopKernel, target: Target, use_disk_cache: bool = True) -> CompiledKernel:
+    def assembly(self) -> str:
+        """The machine code, as text."""
+        return assembly(self.text, self.target)
+
+
+def loop_kernel(kernel: LoopKernel, target: Target, use_disk_cache: bool = True) -> CpuKernel:
     """A LoopKernel with the schedule that fits it."""
     kernel, schedule = schedule_loops(kernel, target)
     text = emit_loop_kernel(kernel, schedule, target)
     count = loop_units(kernel, schedule)
-    return CompiledKernel(kernel, schedule, text, count, schedule.grain, 0, target, use_disk_cache)
+    return CpuKernel(kernel, schedule, text, count, schedule.grain, 0, target, use_disk_cache)
 
 
 def matmul_kernel(
@@ -87,65 +82,8 @@ def matmul_kernel(
     schedule: CpuMatmulSchedule,
     target: Target,
     use_disk_cache: bool = True,
-) -> CompiledKernel:
+) -> CpuKernel:
     """A MatmulKernel with the schedule given."""
     text = emit_matmul(kernel, schedule, target)
     count, nbytes = matmul_units(kernel, schedule), workspace(kernel, schedule)
-    return CompiledKernel(kernel, schedule, text, count, 1, nbytes, target, use_disk_cache)
-
-
-def bare_product(kernel: MatmulKernel, name: str = "product") -> tuple[MatmulKernel, LoopKernel]:
-    """A matmul split in two: the product alone, contiguous in a buffer of its own, and its
-    epilogue as a kernel that reads it. For an external matmul followed by the fused rest.
-
-    Of the epilogue's arguments the first is the product; the others are the kernel's, in order.
-    """
-    loops = (*kernel.batch, kernel.row, kernel.column)
-    shape = [loop.extent for loop in loops]
-    place = ravel([Index.of(loop) for loop in loops], shape)
-    size = 1
-    for extent in shape:
-        size *= extent
-    dtype = _product_dtype(kernel.store.scalar) or kernel.accumulate
-    product = Argument(name, dtype, size)
-    bare = replace(
-        kernel,
-        arguments=(*kernel.arguments, replace(product, written=True)),
-        store=Store(len(kernel.arguments), place, Product(dtype)),
-    )
-    scalar = _with_product(kernel.store.scalar, Load(dtype, 0, place, name))
-    epilogue = LoopKernel(
-        f"{kernel.name}_epilogue",
-        (product, *kernel.arguments),
-        outer=loops,
-        inner=(),
-        sweeps=(),
-        row_stores=(Store(kernel.store.buffer + 1, kernel.store.index, scalar),),
-    )
-    return bare, collapse(epilogue)
-
-
-def _product_dtype(scalar: Scalar) -> str | None:
-    if isinstance(scalar, Product):
-        return scalar.dtype
-    return next(filter(None, map(_product_dtype, scalar.operands_())), None)
-
-
-def _with_product(scalar: Scalar, load: Load) -> Scalar:
-    """The epilogue with the product's leaf replaced, and its buffers renumbered behind it."""
-    done: dict[int, Scalar] = {}
-
-    def visit(current: Scalar) -> Scalar:
-        if id(current) not in done:
-            if isinstance(current, Product):
-                done[id(current)] = load
-            elif isinstance(current, Load):
-                done[id(current)] = replace(current, buffer=current.buffer + 1)
-            elif isinstance(current, Apply):
-                operands = tuple(map(visit, current.operands))
-                done[id(current)] = replace(current, operands=operands)
-            else:
-                done[id(current)] = current
-        return done[id(current)]
-
-    return visit(scalar)
+    return CpuKernel(kernel, schedule, text, count, 1, nbytes, target, use_disk_cache)

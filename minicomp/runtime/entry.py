@@ -36,7 +36,9 @@ PYTHON_FUNCTIONS = (
 PYARRAY_EMPTY = 184
 
 
-class _MethodDefinition(ctypes.Structure):
+class MethodDefinition(ctypes.Structure):
+    """CPython's `PyMethodDef`."""
+
     _fields_ = (
         ("name", ctypes.c_char_p),
         ("function", ctypes.c_void_p),
@@ -80,10 +82,22 @@ class Entry:
             needs=[main.library],
             use_disk_cache=main.use_disk_cache,
         )
-        self._definition = _MethodDefinition(
+        self._definition = MethodDefinition(
             b"entry", self._library.address("entry"), METH_FASTCALL, None
         )
         self._held: list[np.ndarray] = []
+
+    def fast_call(
+        self, args: Sequence[Any], parameters: Sequence[Any], at_epoch: int
+    ) -> Callable[..., Any] | None:
+        """The native function, armed; None where arguments are nested or static, or parameters
+        had to be copied."""
+        if [*map(type, args)] != [np.ndarray] * len(self.plan.inputs):
+            return None
+        if any(type(array) is not np.ndarray for array in parameters):
+            return None
+        self.arm(parameters, at_epoch)
+        return self.function()
 
     def function(self) -> Callable[..., Any]:
         """A builtin function of arrays that gives the output, or a tuple of outputs, or None for
@@ -143,13 +157,15 @@ def is_native(executable: CpuExecutable) -> bool:
     return is_supported() and [type(part) for part in executable.segments] == [NativeSegment]
 
 
+def python_address(name: str) -> int:
+    """Where a function of Python's C API is."""
+    return ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+
+
 @lru_cache
 def _python_symbols() -> dict[str, int]:
     """Addresses of what the generated code uses of Python and NumPy."""
-    addresses = {
-        name: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
-        for name in PYTHON_FUNCTIONS
-    }
+    addresses = {name: python_address(name) for name in PYTHON_FUNCTIONS}
     addresses["PyArray_Empty"] = _numpy_function(PYARRAY_EMPTY)
     addresses["ndarray_type"], addresses["none"] = id(np.ndarray), id(None)
     addresses["epoch"] = epoch.address()
@@ -169,6 +185,6 @@ def _numpy_function(position: int) -> int:
 @lru_cache
 def _new_function() -> Callable[..., Any]:
     prototype = ctypes.PYFUNCTYPE(
-        ctypes.py_object, ctypes.POINTER(_MethodDefinition), ctypes.py_object, ctypes.c_void_p
+        ctypes.py_object, ctypes.POINTER(MethodDefinition), ctypes.py_object, ctypes.c_void_p
     )
     return prototype(("PyCFunction_NewEx", ctypes.pythonapi))

@@ -25,6 +25,10 @@ class Device(Protocol):
     """Arrays and identity of a device. Arrays are of the device's own type."""
 
     @property
+    def works_in_forks(self) -> bool:
+        """Whether a child process that is forked off can use the device."""
+
+    @property
     def identity(self) -> str:
         """What a measured time depends on: model, features, threads or driver, libraries."""
 
@@ -43,9 +47,14 @@ class Device(Protocol):
     def clock(self) -> Clock:
         """A new clock for timing candidates on this device."""
 
+    def is_usable(self) -> bool:
+        """Whether the device still works, after a candidate has failed on it."""
+
 
 class HostDevice:
     """The CPU with `threads` threads; arrays are NumPy's."""
+
+    works_in_forks = True
 
     def __init__(self, threads: int = 1):
         self.threads = threads
@@ -77,6 +86,9 @@ class HostDevice:
     def clock(self) -> Clock:
         # Workers spin for a while after a kernel, on a CPU that the next candidate may need.
         return HostClock(settle=park) if self.threads > 1 else HostClock()
+
+    def is_usable(self) -> bool:
+        return True
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from minicomp.errors import CudaError
 from minicomp.options import Options
 from minicomp.selection import checking
 from minicomp.selection.candidates import OK, REJECTED, SKIPPED, Candidate
@@ -26,6 +27,11 @@ from minicomp.selection.device import Device
 from minicomp.selection.externals import External, cause_text, error_text, read_only
 from minicomp.selection.site import CallSite, Operands
 from minicomp.selection.subprocess_check import check_in_child
+
+NO_FORK = (
+    "autotune_in_subproc tries externals in a forked child, which cannot use CUDA; "
+    "set it to False for externals on the GPU"
+)
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,8 @@ class Examiner:
     def _examine_external(self, external: External) -> Verdict:
         """Check the bare product, first in a child where that is asked for."""
         if self.options.autotune_in_subproc:
+            if not self.device.works_in_forks:
+                return Verdict(SKIPPED, NO_FORK)
             if not self.is_trusting:
                 _ = self.given.reference, self.random.reference  # here once, not in each child
             problem = check_in_child(
@@ -144,11 +152,12 @@ class Examiner:
         if not self.is_trusting:
             device.fill(out, trial.poison)
         try:
-            external(read_only(copies[0]), read_only(copies[1]), out)
+            external(read_only(copies[0]), read_only(copies[1]), _handed_out(out))
             result = device.to_host(out)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
+            self._check_device(external.name, error)
             return f"raised {error_text(error)}"
         if self.is_trusting:
             return None
@@ -168,14 +177,27 @@ class Examiner:
             self.device.fill(output, self.output_reference.poison.reshape(output.shape))
         try:
             candidate.run()
+            result = None if output is None else self.device.to_host(output)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
+            self._check_device(candidate.name, error)
             return f"raised {cause_text(error)}"
-        if output is None:
+        if result is None:
             return None
         reference = self.output_reference
-        return reference.judge(self.device.to_host(output).reshape(reference.expected.shape))
+        return reference.judge(result.reshape(reference.expected.shape))
+
+    def _check_device(self, name: str, error: BaseException) -> None:
+        """After a failure of candidate `name`: CudaError where it has taken the device with it."""
+        if not self.device.is_usable():
+            raise CudaError(
+                f"the candidate {name!r} crashed on the GPU ({cause_text(error)}), and with it "
+                f"the CUDA context, which cannot be repaired: start the process again, without "
+                f"{name!r} in external_matmul if it is yours",
+                what=self.site.op,
+                location=self.site.location,
+            ) from error
 
     @functools.cached_property
     def output_reference(self) -> Reference | OutputReference:
@@ -183,6 +205,12 @@ class Examiner:
         if epilogue is None:
             return product
         return checking.output_reference(product, self.site.product_dtype, epilogue)
+
+
+def _handed_out(array: Any) -> Any:
+    """A NumPy array as an object of its own over the same memory, any other array as it is: what
+    an external does to the object's shape, strides or dtype stays with that object."""
+    return array.view() if isinstance(array, np.ndarray) else array
 
 
 def _random_values(

@@ -76,8 +76,10 @@ def record_key(
         "candidates": offered,
         "external_check": options.external_check,
         "matmul_precision": options.matmul_precision,
-        # A choice that a small budget cut short is not what a larger one would find.
+        # A choice that a small budget cut short is not what a larger one would find, and what one
+        # tolerance calls a tie another does not.
         "budget": options.autotune_budget_seconds,
+        "tie_tolerance": options.autotune_tie_tolerance,
     }
     return Key(json.dumps(parts), is_lasting)
 

@@ -98,6 +98,15 @@ class TensorOperators:
     def __divmod__(self, other: Any) -> tuple[Any, Any]:
         return F.floor_divide(self, other), F.remainder(self, other)
 
+    def __rdivmod__(self, other: Any) -> tuple[Any, Any]:
+        return F.floor_divide(other, self), F.remainder(other, self)
+
+    def _refuse_shift(self, other: Any) -> NoReturn:
+        raise UnsupportedError("shifts are not supported; multiply by a power of two, or divide "
+                               "with //", what="<< or >>", location=user_location())  # fmt: skip
+
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _refuse_shift
+
     def __len__(self) -> int:
         if not self.shape:
             raise TraceError("a tensor without axes has no length", what="len()",
@@ -177,6 +186,7 @@ class TensorOperators:
         )
 
     float, double, half = _cast_to("float32"), _cast_to("float64"), _cast_to("float16")
+    bfloat16 = _cast_to("bfloat16")
     int, long, bool = _cast_to("int32"), _cast_to("int64"), _cast_to("bool")
 
     def masked_fill(self, mask: Any, value: Any) -> Any:
@@ -274,6 +284,12 @@ class Tensor(TensorOperators, Symbolic):
 
     def __index__(self) -> NoReturn:  # noqa: PLE0305
         self._refuse("an index, a size or range()", "it is no Python int", SIZE)
+
+    def __format__(self, specification: str) -> str:
+        if specification:
+            self._refuse(f"the format {specification!r}", "it is no Python number",
+                         "print the tensor itself, or the result after the call")  # fmt: skip
+        return str(self)
 
     def item(self, *args: Any) -> NoReturn:
         self._refuse("item()", "it is no Python number", NUMBER)

@@ -18,8 +18,8 @@ from minicomp.passes import optimize
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
 from minicomp.runtime.cpu import address_of
+from minicomp.runtime.cpu_backend import CpuStepwiseRun
 from minicomp.runtime.jit import compile_ir
-from minicomp.runtime.stepwise import StepwiseRun
 from minicomp.runtime.target import host_target
 
 MARGIN = 64
@@ -71,7 +71,7 @@ def _call(address, pointers, begin, end):
     kernel(address_of(pointers), begin, end)
 
 
-class _GuardedRun(StepwiseRun):
+class _GuardedRun(CpuStepwiseRun):
     """Its own buffers lie between margins, and are full of rubbish before they are written."""
 
     def __init__(self, program, arrays):

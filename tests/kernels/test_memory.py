@@ -19,12 +19,12 @@ def lifetimes(draw):
 
 
 @settings(max_examples=300, deadline=None)
-@given(lifetimes())
-def test_buffers_alive_at_once_do_not_overlap(items):
-    offsets, size = plan_memory(items)
+@given(lifetimes(), st.sampled_from([ALIGNMENT, 256]))
+def test_buffers_alive_at_once_do_not_overlap(items, alignment):
+    offsets, size = plan_memory(items, alignment)
     assert set(offsets) == {item.buffer for item in items}
     for a in items:
-        assert offsets[a.buffer] % ALIGNMENT == 0
+        assert offsets[a.buffer] % alignment == 0
         assert offsets[a.buffer] + a.nbytes <= size
         for b in items:
             if a is not b and a.overlaps(b) and a.nbytes and b.nbytes:

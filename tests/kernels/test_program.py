@@ -6,7 +6,7 @@ import pytest
 from minicomp.ir import Graph
 from minicomp.ir.ops import make
 from minicomp.ir.text import parse
-from minicomp.kernels.program import build_program, kernel_name
+from minicomp.kernels.program import Alignments, build_program, kernel_name
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
 
@@ -151,3 +151,17 @@ def test_kernels_are_called_after_their_telling_ops(lines, name):
     last = lines[-1].split(" = ")[0]
     graph = materialize(parse(f"graph f(%x: f32[4]) {{ {' '.join(lines)} return {last} }}"))
     assert [kernel_name(cluster) for cluster in fuse(graph)] == [name]
+
+
+def test_kernels_are_told_where_their_buffers_begin():
+    graph = parse(
+        "graph f(%x: f32[4,4], %w: f32[4,4] parameter) {"
+        " %0 = matmul(%x, %w) : f32[4,4] %1 = matmul(%0, %w) : f32[4,4] return %1 }"
+    )
+    x, w = graph.values[:2]
+    program = build_program(graph, fuse(graph), alignments=Alignments(256, {x: 4, w: 16}))
+    first, second = (call.kernel.arguments for call in program.calls)
+    assert [argument.alignment for argument in first] == [4, 16, 256]
+    assert [argument.alignment for argument in second] == [256, 16, 256]
+    plain = build_program(graph, fuse(graph))
+    assert {a.alignment for call in plain.calls for a in call.kernel.arguments} == {1}

@@ -110,6 +110,11 @@ def test_wrong_registrations_are_named():
         block.linear = 3
     with pytest.raises(ModuleError, match="'x' is a int, wanted a Module or None"):
         block.add_module("x", 3)
+    for name in ("a.b", "", 3):
+        message = f"{name!r} cannot name a part of Block; wanted a str without dots"
+        for register in (block.add_module, block.register_parameter, block.register_buffer):
+            with pytest.raises(ModuleError, match=message):
+                register(name, None)
 
 
 def test_a_parameter_in_two_places_counts_once():
@@ -236,32 +241,44 @@ def test_wrong_targets_are_named():
         Net().to(device="metal")
 
 
-def test_cuda_that_is_missing_says_so(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "minicomp.cuda", None)
-    with pytest.raises(CudaError, match="CUDA is not available in this installation"):
+def test_cuda_that_is_missing_says_what_to_install(without_gpu):
+    with pytest.raises(CudaError, match=r"pycuda is not installed; .*minicomp.cuda."):
         Net().to("cuda")
-    with pytest.raises(CudaError, match="CUDA is not available in this installation"):
+    with pytest.raises(CudaError, match=r"pycuda is not installed; .*minicomp.cuda."):
         nn.Linear(2, 2, device="cuda")
 
 
-def test_moves_to_cuda_go_through_minicomp_cuda(monkeypatch):
-    class OnGpu:
-        def __init__(self, array):
-            self.array, self.shape, self.dtype = array, array.shape, array.dtype
-
-        @property
-        def __cuda_array_interface__(self):
-            return {"shape": self.shape, "typestr": self.dtype.str, "data": (0, False)}
-
-    fake = type("cuda", (), {"to_device": OnGpu, "to_host": lambda array: array.array})
-    monkeypatch.setitem(__import__("sys").modules, "minicomp.cuda", fake)
+@pytest.mark.cuda
+def test_a_module_moves_to_the_gpu_and_back():
     block = Block().to("cuda:0")
     assert {p.device for p in block.parameters()} == {"cuda"}
-    assert isinstance(block.mean, OnGpu)
+    assert hasattr(block.mean, "__cuda_array_interface__")
     state = block.cpu().state_dict()
+    assert all(isinstance(array, np.ndarray) for array in state.values())
     block.cuda().load_state_dict({name: array + 1 for name, array in state.items()})
     np.testing.assert_array_equal(block.cpu().scale.data, [2, 2, 2])
     np.testing.assert_array_equal(block.mean, [1, 1, 1])
+
+
+@pytest.mark.cuda
+def test_a_module_on_the_gpu_changes_its_dtype_there():
+    block = Block().cuda().half()
+    assert {(p.device, p.dtype) for p in block.parameters()} == {("cuda", np.dtype(np.float16))}
+    np.testing.assert_array_equal(block.cpu().scale.data, np.ones(3, np.float16))
+
+
+@pytest.mark.cuda
+def test_layers_are_made_on_the_gpu():
+    layer = nn.Linear(3, 2, device="cuda", dtype="float16")
+    assert (layer.weight.device, layer.weight.dtype) == ("cuda", np.float16)
+    assert layer.cpu().weight.data.shape == (2, 3)
+
+
+@pytest.mark.cuda
+def test_a_parameter_on_the_gpu_is_no_numpy_array_by_itself():
+    layer = nn.Linear(3, 2).cuda()
+    with pytest.raises(DeviceError, match="to_host"):
+        np.asarray(layer.weight)
 
 
 # --- versions ---

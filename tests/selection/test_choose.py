@@ -18,7 +18,7 @@ from selection_fakes import (
     wrong,
 )
 
-from minicomp.errors import ExternalCallError, SelectionWarning
+from minicomp.errors import CudaError, ExternalCallError, SelectionWarning
 from minicomp.selection import Candidate, HostDevice, Operands, Selector, external, use_timer
 from minicomp.selection.timing import ROUNDS, TIE_ROUNDS
 
@@ -252,6 +252,35 @@ def test_a_faulty_external_is_rejected_with_a_reason(fn, reason):
     assert report.seconds is None
     assert re.match(reason.replace("()", r"\(\)"), report.reason)
     assert np.array_equal(a, before[0]) and np.array_equal(b, before[1])
+
+
+def transposes_its_out(a, b, out):
+    np.matmul(a, b, out=out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        out.shape = out.shape[::-1]
+
+
+def views_its_out_as_integers(a, b, out):
+    np.matmul(a, b, out=out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        out.dtype = np.int32
+
+
+@pytest.mark.parametrize("fn", [transposes_its_out, views_its_out_as_integers])
+def test_what_an_external_does_to_the_array_object_of_out_is_its_own_affair(fn):
+    choice = Bench(*random_operands(), fn).select({fn.__name__: 1e-6})
+    assert choice.chosen == fn.__name__
+
+
+def test_an_external_that_resizes_out_is_rejected():
+    def resizes(a, b, out):
+        out.resize((1, 1), refcheck=False)
+
+    choice = Bench(*random_operands(), resizes).select({"resizes": 1e-6})
+    assert choice.chosen == "default"
+    assert "does not own its data" in report_on(choice, "resizes").reason
 
 
 def test_an_external_that_fails_while_it_is_timed_is_rejected():
@@ -535,3 +564,32 @@ def test_the_real_clock_finds_a_candidate_that_is_much_slower():
     choice = selector.select(site_of(a, b), Operands(a, b, bench.output), bench.candidates)
     assert choice.chosen == "default"
     assert report_on(choice, "slow").seconds > report_on(choice, "default").seconds > 0
+
+
+class BreakableDevice(HostDevice):
+    """A device that a candidate may take with it."""
+
+    is_broken = False
+
+    def is_usable(self):
+        return not self.is_broken
+
+
+@pytest.mark.parametrize("culprit", ["external", "kernel"])
+def test_a_candidate_that_takes_the_device_with_it_is_named_and_nothing_goes_on(culprit):
+    device = BreakableDevice()
+
+    def crash(a, b, out=None):
+        device.is_broken = True
+        raise ValueError("illegal address")
+
+    if culprit == "external":
+        bench = Bench(*random_operands(), crash, right)
+    else:
+        bench = Bench(*random_operands(), right, kernels={"crash": crash})
+    bench.selector = Selector(bench.options, device)
+    message = "candidate 'crash' crashed .*illegal address.*cannot be repaired: start the process"
+    with pytest.raises(CudaError, match=message) as caught:
+        bench.select()
+    assert str(caught.value).startswith("matmul at model.py:12: ")
+    assert isinstance(caught.value.__cause__, ValueError)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from selection_fakes import Bench, add, random_operands, report_on, right, site_of, wrong
 
+import minicomp
 from minicomp.errors import ChoicesError, SelectionWarning
 from minicomp.ir import Location
 from minicomp.selection import Choice, choices_document, load_choices, save_choices
@@ -153,7 +154,7 @@ def test_a_missing_file_is_an_error_when_it_is_given(tmp_path):
 
 def test_a_file_that_cannot_be_written_leaves_no_draft_behind(tmp_path):
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(ChoicesError, match=r"cannot save choices to .*taken: Is a directory"):
         save_choices(tmp_path / "taken", [])
     assert [file.name for file in tmp_path.iterdir()] == ["taken"]
 
@@ -161,3 +162,10 @@ def test_a_file_that_cannot_be_written_leaves_no_draft_behind(tmp_path):
 def test_saving_to_a_folder_that_is_not_there_names_it(tmp_path):
     with pytest.raises(ChoicesError, match=r"there is no folder .*missing"):
         save_choices(tmp_path / "missing" / "choices.json", [])
+
+
+def test_compile_reads_the_choices_before_anything_is_called(tmp_path, saved):
+    with pytest.raises(ChoicesError, match=r"cannot read the choices: .*nowhere"):
+        minicomp.compile(np.matmul, options={"choices": tmp_path / "nowhere.json"})
+    read = load_choices(saved)
+    assert load_choices(read) is read

@@ -1,9 +1,13 @@
 """Recording one op, computing it at once, and where the user's line is."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 import minicomp as mc
+from minicomp import nn
 from minicomp.errors import DeviceError, IndexOutOfRangeError, ShapeError, TraceError
 from minicomp.ir import TensorType
 from minicomp.tracing.record import Recorder, apply, array_type, current, is_tracing, user_location
@@ -89,3 +93,18 @@ def test_the_users_line_skips_minicomp_and_numpy():
     assert scopes["numpy.lib"]["through"](user_location).file == __file__
     assert str(scopes["mine"]["through"](user_location)) == "library.py:2"
     assert str(scopes["__main__"]["through"](user_location)) == "library.py:2"
+
+
+def test_a_trace_keeps_arrays_alive_no_longer_than_its_graph():
+    gc.collect()
+    gc.disable()
+    try:
+        module = nn.RMSNorm(3)
+        last_seen = weakref.ref(module.weight)
+        graph = mc.trace(module, np.ones(3, np.float32))
+        del module
+        assert last_seen() is not None  # in the graph's bindings
+        del graph
+        assert last_seen() is None
+    finally:
+        gc.enable()

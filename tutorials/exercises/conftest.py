@@ -107,6 +107,7 @@ def pytest_terminal_summary(terminalreporter, config):
             mark = "x" if states[name] == DONE else " "
             write(f"[{mark}] {name:<18} {title(name):<36} {states[name]}")
     left = [name for name in EXERCISES if states.get(name, DONE) != DONE]
+    left.sort(key=lambda name: states[name] != WRONG)  # what is being worked on comes first
     write("")
     if not left:
         write("All done." if len(states) == len(EXERCISES) else "Done.")

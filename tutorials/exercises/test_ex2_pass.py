@@ -70,6 +70,15 @@ def test_right_operands_that_are_computed_stay_apart():
     assert len(products(graph)) == 2, f"exp(w) is no leaf of the graph:\n{graph}"
 
 
+def test_stacks_of_matrices_stay_apart():
+    first, second = nn.Parameter(matrix(2, 16, 8)), nn.Parameter(matrix(2, 16, 8))
+    try:
+        graph = optimize(minicomp.trace(lambda x: (x @ first, x @ second), matrix(2, 4, 16)))
+    except minicomp.errors.MinicompError as error:
+        pytest.fail(f"the operands are 3-D, the pass is for 2-D ones: {error}", pytrace=False)
+    assert len(products(graph)) == 2, f"the operands are 3-D, these stay as they are:\n{graph}"
+
+
 def test_a_product_alone_stays_as_it_is():
     weight = nn.Parameter(matrix(16, 8))
     graph = optimize(minicomp.trace(lambda x: x @ weight, matrix(4, 16)))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import minicomp
-from minicomp import assemble
 from minicomp.codegen.matmul_schedules import schedules
+from minicomp.runtime import cpu_backend
 
 
 def needed(tile):
@@ -39,6 +39,20 @@ def test_no_tile_does_more_per_load(answer, registers, best):
     )
 
 
+@pytest.mark.parametrize(
+    "registers, best, why",
+    [(24, (6, 3), "more accumulators"), (26, (5, 4), "more rows")],
+    ids=["accumulators", "rows"],
+)
+def test_ties_are_settled(answer, registers, best, why):
+    tile = answer.register_tile(registers)
+    assert tile == best, (
+        f"with {registers} registers {best} and your {tile} do "
+        f"{multiply_adds_per_load(best):.2f} and {multiply_adds_per_load(tile):.2f} multiply-adds "
+        f"per load; of equally good ones it should be the one with {why}"
+    )
+
+
 @pytest.mark.parametrize("registers", [16, 32])
 def test_the_pipeline_takes_it(answer, registers, monkeypatch):
     rows, vectors = answer.register_tile(registers)
@@ -56,7 +70,7 @@ def test_the_pipeline_takes_it(answer, registers, monkeypatch):
             ),
         )  # fmt: skip
 
-    monkeypatch.setattr(assemble, "schedules", mine)
+    monkeypatch.setattr(cpu_backend, "schedules", mine)
     a, b = np.random.default_rng(0).standard_normal((2, 150, 150), np.float32)
     model = minicomp.compile(lambda a, b: a @ b, options={"force_disable_caches": True})
     np.testing.assert_allclose(model(a, b), a @ b, rtol=1e-3, atol=1e-3)

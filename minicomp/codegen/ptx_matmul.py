@@ -1,0 +1,164 @@
+"""Matrix products in PTX: one block of threads for each tile of the output.
+
+In: a `kernels.MatmulKernel` and a `GpuMatmulSchedule`. Out: a `PTXKernel`. Where the output is
+empty its grid has no blocks, and there is nothing to launch.
+
+What is here finds the block's tile and puts the parts together. Read `ptx_matmul_plan` for the
+loops and sizes; `ptx_matmul_pipeline` for the loop down the depth, `ptx_matmul_copies` for how
+operands come to shared memory; then a family of what is done with them: `ptx_matmul_naive`,
+`ptx_matmul_simt`, `ptx_matmul_mma`; and `ptx_matmul_epilogue`.
+"""
+
+from __future__ import annotations
+
+from minicomp.codegen.ptx_builder import PTXBuilder
+from minicomp.codegen.ptx_emitter import PTXEmitter
+from minicomp.codegen.ptx_index import IndexRegisters
+from minicomp.codegen.ptx_kernel import GpuTarget, PTXKernel
+from minicomp.codegen.ptx_loops import emit_loop_kernel
+from minicomp.codegen.ptx_matmul_copies import Source, TileCopy
+from minicomp.codegen.ptx_matmul_epilogue import Epilogue
+from minicomp.codegen.ptx_matmul_fragments import Fragments, WarpPlace
+from minicomp.codegen.ptx_matmul_mma import MmaFragments
+from minicomp.codegen.ptx_matmul_naive import emit_naive
+from minicomp.codegen.ptx_matmul_pipeline import Pipeline
+from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan, GpuMatmulSchedule
+from minicomp.codegen.ptx_matmul_reduction import reduction_kernel
+from minicomp.codegen.ptx_matmul_simt import SimtFragments
+from minicomp.codegen.ptx_memory import GlobalBuffer
+from minicomp.codegen.ptx_schedule import schedule_loops
+from minicomp.ir import ITEMSIZE
+from minicomp.kernels import MatmulKernel, View
+from minicomp.kernels.indexing import Index, LoopVariable, unravel
+
+
+def emit_matmul(
+    kernel: MatmulKernel, schedule: GpuMatmulSchedule, target: GpuTarget
+) -> PTXKernel:
+    """The kernel in PTX. ValueError where the schedule does not fit the kernel or the target."""
+    plan = GpuMatmulPlan(kernel, schedule)
+    if plan.shared_bytes > target.shared_bytes:
+        raise ValueError(
+            f"{schedule} does not fit {target.name}: kernel {kernel.name} needs {plan.shared_bytes}"
+            f" bytes of shared memory, a block has at most {target.shared_bytes}"
+        )
+    if schedule.family == "reduction" and plan.blocks:
+        loops = reduction_kernel(kernel)
+        return emit_loop_kernel(loops, schedule_loops(loops, target), target)
+    return _MatmulEmission(plan).emitted()
+
+
+class _MatmulEmission:
+    """The emission of one kernel, block by block, warp by warp."""
+
+    def __init__(self, plan: GpuMatmulPlan):
+        self.plan = plan
+        kernel = plan.kernel
+        self.builder = PTXBuilder(
+            kernel.name,
+            [argument.name for argument in kernel.arguments],
+            block=(plan.threads, 1, 1),
+            comment=f"{plan.schedule}\n{kernel}",
+        )
+        self.indices = IndexRegisters(self.builder)
+
+    def emitted(self) -> PTXKernel:
+        plan = self.plan
+        if plan.blocks:
+            self._find_tile()
+            epilogue = Epilogue(self._emitter(), plan, self.batch, self.row, self.column)
+            if plan.schedule.family == "naive":
+                self._naive(epilogue)
+            else:
+                self._tiled(epilogue)
+        return PTXKernel(
+            self.builder.text(), plan.kernel.name, (plan.blocks, 1, 1), (plan.threads, 1, 1),
+            plan.shared_bytes,
+        )  # fmt: skip
+
+    def _emitter(self) -> PTXEmitter:
+        kernel, buffers, status = self.plan.kernel, [], None
+        for number, (pointer, argument) in enumerate(zip(self.builder.pointers, kernel.arguments)):
+            alignment = max(argument.alignment, ITEMSIZE[argument.dtype])
+            written = number == kernel.store.buffer
+            buffers.append(GlobalBuffer(pointer, argument.dtype, alignment, written))
+            if argument.name == "status":
+                status = pointer
+        return PTXEmitter(self.builder, self.indices, buffers, status)
+
+    # --- the block ---
+
+    def _find_tile(self) -> None:
+        """Which product of the batch the block works on, and which tile of it. Tiles are numbered
+        down `group_rows` of them, then to the right, then on to the next group."""
+        builder, plan, schedule = self.builder, self.plan, self.plan.schedule
+        builder.comment("which tile of the output is this block's")
+        block = builder.special("ctaid.x")
+        tiles = plan.tiles_down * plan.tiles_across
+        number = self.indices.bind(LoopVariable("product", plan.batch_size), block)
+        if plan.batch_size > 1:
+            product = builder.div(block, tiles, "product")
+            number = self.indices.bind(LoopVariable("product", plan.batch_size), product)
+            block = builder.rem(block, tiles)
+        positions = unravel(number, [variable.extent for variable in plan.kernel.batch])
+        self.batch = dict(zip(plan.kernel.batch, positions, strict=True))
+        height = group = min(schedule.group_rows, plan.tiles_down)
+        first = builder.mul(builder.div(block, group * plan.tiles_across), group)
+        within = builder.rem(block, group * plan.tiles_across)
+        if plan.tiles_down % group:  # the last group is less high
+            height = builder.min(builder.sub(builder.mov(plan.tiles_down, "u32"), first), group)
+        tile_row = builder.add(first, builder.rem(within, height), "tile_row")
+        tile_column = builder.div(within, height, "tile_column")
+        bind = self.indices.bind
+        self.row = bind(LoopVariable("tile_row", plan.tiles_down), tile_row) * schedule.block_rows
+        self.column = (
+            bind(LoopVariable("tile_column", plan.tiles_across), tile_column)
+            * schedule.block_columns
+        )
+        thread = builder.special("tid.x")
+        self.thread = bind(LoopVariable("thread", plan.threads), thread)
+
+    def _naive(self, epilogue: Epilogue) -> None:
+        across = self.plan.schedule.block_columns
+        emitter = epilogue.emitter_at(self.thread // across, self.thread % across)
+        epilogue.store_at(emitter, (emit_naive(emitter, self.plan.kernel),))
+
+    # --- the warps ---
+
+    def _tiled(self, epilogue: Epilogue) -> None:
+        builder, plan = self.builder, self.plan
+        ring = builder.mov(builder.dynamic_shared(), "u32", "ring")
+        copies = self._copies()
+        fragments = self._fragments()
+        Pipeline(builder, plan, ring, copies, fragments).run()
+        epilogue.store(fragments, self.thread, ring)
+
+    def _copies(self) -> list[TileCopy]:
+        plan, a, b = self.plan, self.plan.kernel.a, self.plan.kernel.b
+        pointers = self.builder.pointers
+        sources = (
+            (plan.a, Source(pointers[a.buffer], self._matrix(a), self.row), 0),
+            (plan.b, Source(pointers[b.buffer], self._matrix(b), self.column), plan.a.shared.nbytes),
+        )
+        return [
+            TileCopy(self.builder, self.indices, tile, source, self.thread, plan.threads, offset)
+            for tile, source, offset in sources
+        ]
+
+    def _matrix(self, view: View) -> Index:
+        """Where an operand's first element in this block's product lies."""
+        index = Index((), view.offset)
+        for position, stride in zip(self.batch.values(), view.batch_strides, strict=True):
+            index = index + position * stride
+        return index
+
+    def _fragments(self) -> Fragments:
+        plan = self.plan
+        warp, lane = self.thread // 32, self.thread % 32
+        place = WarpPlace(
+            warp // plan.warps_across * plan.schedule.warp_rows,
+            warp % plan.warps_across * plan.schedule.warp_columns,
+            lane,
+        )
+        family = SimtFragments if plan.schedule.family == "simt" else MmaFragments
+        return family(self.builder, self.indices, plan, place)

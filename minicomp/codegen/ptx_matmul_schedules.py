@@ -1,0 +1,165 @@
+"""Which schedules are worth trying for a matrix product on a GPU, the best guess first.
+
+In: a `MatmulKernel`, the target, and how exact float32 products must be. Out: a handful of
+`GpuMatmulSchedule`s. Without autotuning the first is used; with it, all are timed.
+
+Guesses come from a table of tiles, with the share of the arithmetic peak that each has been seen to
+reach, and a model of one line: multiprocessors work side by side, each on one tile after another.
+
+    seconds ~ tiles of the busiest multiprocessor * size of a tile / share of the peak
+
+So a large product gets large tiles, which share what they load; a small one small tiles, of which
+there are enough for all. A product with a vector is bound by memory: a reduction kernel does it.
+
+`precision` is `matmul_precision`: with "highest" float32 operands are multiplied as they are. With
+"high" and "medium" the tensor cores may round them to TF32 (10 bits of mantissa). "medium" would
+allow bfloat16 too, which is no faster here: the operands would have to be converted first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from minicomp.codegen.ptx_kernel import GpuTarget
+from minicomp.codegen.ptx_matmul_plan import MMA_OPERANDS, GpuMatmulPlan, GpuMatmulSchedule
+from minicomp.codegen.ptx_matmul_tiles import LINE, OperandTile
+from minicomp.ir import ITEMSIZE
+from minicomp.kernels import MatmulKernel
+
+#: More tiled schedules are never offered: each costs tens of milliseconds to compile and time.
+MOST = 6
+#: Nor are those that should take this many times as long as the best.
+HOPELESS = 3.0
+#: Multiplications up to which the naive kernel is among the candidates.
+SMALL = 1 << 20
+#: Registers of a thread that may hold elements on their way to shared memory.
+COPY_REGISTERS = 32
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A block's tile, and a warp's; `depth` in elements, for "mma" in lines of 128 bytes;
+    `share` of the peak that large products reach, measured on an H100."""
+
+    rows: int
+    columns: int
+    warp_rows: int
+    warp_columns: int
+    depth: int
+    stages: int
+    share: float
+    lane_rows: int = 4
+
+
+SIMT_TILES = (
+    Tile(128, 128, 64, 64, 8, 3, 1.00),
+    Tile(256, 128, 64, 64, 8, 3, 0.985),
+    Tile(128, 256, 64, 64, 8, 3, 0.985),
+    Tile(128, 128, 32, 64, 16, 3, 0.96),
+    Tile(128, 64, 64, 32, 16, 3, 0.90, lane_rows=8),
+    Tile(64, 128, 32, 64, 16, 3, 0.90),
+    Tile(64, 64, 32, 32, 16, 3, 0.80),
+    Tile(32, 64, 16, 32, 16, 3, 0.55),
+    Tile(64, 32, 32, 16, 16, 3, 0.55, lane_rows=8),
+    Tile(32, 32, 16, 16, 16, 3, 0.45),
+    Tile(16, 64, 16, 16, 32, 3, 0.35),
+    Tile(64, 16, 16, 16, 32, 3, 0.35),
+)
+#: For float64 and int64: half as many numbers fit into registers.
+WIDE_SIMT_TILES = (
+    Tile(128, 128, 64, 32, 8, 3, 1.00, lane_rows=8),
+    Tile(64, 64, 32, 32, 8, 3, 0.85),
+    Tile(32, 32, 16, 16, 16, 3, 0.50),
+    Tile(16, 64, 16, 16, 16, 3, 0.35),
+    Tile(64, 16, 16, 16, 16, 3, 0.35),
+)
+MMA_TILES = (
+    Tile(128, 256, 64, 64, 1, 3, 1.00),
+    Tile(256, 128, 64, 64, 1, 3, 0.98),
+    Tile(128, 128, 64, 64, 1, 3, 0.97),
+    Tile(128, 128, 64, 32, 1, 3, 0.90),
+    Tile(64, 128, 32, 64, 1, 4, 0.80),
+    Tile(128, 64, 64, 32, 1, 4, 0.80),
+    Tile(64, 64, 32, 32, 1, 4, 0.70),
+    Tile(32, 64, 16, 32, 1, 4, 0.45),
+    Tile(64, 32, 32, 16, 1, 4, 0.45),
+    Tile(16, 64, 16, 16, 2, 4, 0.25),
+    Tile(64, 16, 16, 16, 2, 4, 0.25),
+    Tile(16, 32, 16, 16, 2, 5, 0.15),
+    Tile(32, 16, 16, 16, 2, 5, 0.15),
+)
+NAIVE = GpuMatmulSchedule("naive", block_rows=8, block_columns=32)
+REDUCTION = GpuMatmulSchedule("reduction")
+
+
+def schedules(
+    kernel: MatmulKernel, target: GpuTarget, precision: str = "highest"
+) -> list[GpuMatmulSchedule]:
+    """The candidates of a call site. All fit the kernel and the target; no two are the same."""
+    chosen = []
+    if 1 in (kernel.row.extent, kernel.column.extent):
+        chosen.append(REDUCTION)
+    tiled = dict(_tiled(kernel, target, precision))
+    if tiled:
+        hopeless = min(tiled.values()) * HOPELESS
+        best = sorted(tiled, key=lambda schedule: tiled[schedule])[:MOST]
+        chosen += [schedule for schedule in best if tiled[schedule] <= hopeless]
+    if kernel.flops <= 2 * SMALL or not chosen:
+        chosen.append(NAIVE)
+    return chosen
+
+
+def _tiled(
+    kernel: MatmulKernel, target: GpuTarget, precision: str
+) -> Iterator[tuple[GpuMatmulSchedule, float]]:
+    """The schedules that fit, and how long each should take, in units of no meaning. Where the
+    tensor cores may be used nothing else is worth a try."""
+    dtypes = {kernel.arguments[view.buffer].dtype for view in (kernel.a, kernel.b)}
+    (dtype,) = dtypes if len(dtypes) == 1 else ("",)
+    may_round = dtype != "float32" or precision != "highest"
+    by_tensor_cores = dtype in MMA_OPERANDS and kernel.accumulate == "float32" and may_round
+    wide = ITEMSIZE[kernel.accumulate] == 8
+    tiles = MMA_TILES if by_tensor_cores else WIDE_SIMT_TILES if wide else SIMT_TILES
+    for tile in tiles:
+        family, depth = "simt", tile.depth
+        if by_tensor_cores:
+            family, depth = "mma", tile.depth * LINE // ITEMSIZE[dtype]
+        schedule = GpuMatmulSchedule(
+            family, tile.rows, tile.columns, depth, tile.warp_rows, tile.warp_columns,
+            tile.lane_rows, tile.stages,
+        )  # fmt: skip
+        plan = GpuMatmulPlan(kernel, schedule)
+        while copy_registers(plan) > COPY_REGISTERS and depth > 2 * plan.step_depth:
+            depth //= 2
+            schedule = replace(schedule, block_depth=depth)
+            plan = GpuMatmulPlan(kernel, schedule)
+        if copy_registers(plan) <= COPY_REGISTERS and plan.shared_bytes <= target.shared_bytes:
+            yield schedule, _duration(plan, tile, target)
+
+
+def copy_registers(plan: GpuMatmulPlan) -> int:
+    """Elements that a thread holds on their way to shared memory; asynchronous copies need none."""
+    operands = [tile for tile in (plan.a, plan.b) if not tile.is_asynchronous]
+    return sum(tile.lanes * tile.depth for tile in operands) // plan.threads
+
+
+def _duration(plan: GpuMatmulPlan, tile: Tile, target: GpuTarget) -> float:
+    in_a_row = -(-plan.blocks // target.multiprocessors)
+    return in_a_row * tile.rows * tile.columns / (tile.share * _copy_factor(plan))
+
+
+def _copy_factor(plan: GpuMatmulPlan) -> float:
+    """What is left of a SIMT kernel's speed when its copies have taken their share of the
+    instructions: those that transpose move one element each."""
+    if plan.schedule.family != "simt":
+        return 1.0
+    accesses = sum(_accesses(operand) for operand in (plan.a, plan.b)) / plan.threads
+    schedule = plan.schedule
+    multiplications = schedule.warp_rows * schedule.warp_columns // 32 * schedule.block_depth
+    per_thousand = 1024 * accesses / multiplications
+    return max(0.5, 1 - 0.012 * max(0.0, per_thousand - 8))
+
+
+def _accesses(operand: OperandTile) -> int:
+    return operand.lanes * operand.depth // operand.vector

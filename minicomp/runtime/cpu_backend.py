@@ -1,0 +1,141 @@
+"""The CPU as a back end: what `backend.Backend` asks for, from NumPy arrays and LLVM IR.
+
+In: `CpuBackend(options)`. Out: see `backend`; kernels come from `cpu_kernels`, programs
+that run from `cpu`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from minicomp.codegen.matmul_plan import CpuMatmulSchedule
+from minicomp.codegen.matmul_schedules import schedules
+from minicomp.errors import DeviceError, DTypeError
+from minicomp.ir import dtype_name, numpy_dtype
+from minicomp.kernels import LoopKernel, MatmulKernel
+from minicomp.kernels.program import Buffer, Program
+from minicomp.options import Options
+from minicomp.runtime.backend import Layout
+from minicomp.runtime.cpu import CpuExecutable, address_of, array_at
+from minicomp.runtime.cpu_kernels import CpuKernel, loop_kernel, matmul_kernel
+from minicomp.runtime.entry import Entry, is_native
+from minicomp.runtime.steps import ArrayView, ExternalStep, RunStep
+from minicomp.runtime.stepwise import StepwiseRun
+from minicomp.runtime.target import host_target
+from minicomp.runtime.threads import default_num_threads, parallel_for, prepare
+from minicomp.selection.device import HostDevice
+
+#: What the CPU computes in. The half-width floats are for CUDA.
+CPU_DTYPES = ("float32", "float64", "int32", "int64", "bool")
+
+
+class CpuBackend:
+    """The CPU, with as many threads to a kernel as the options ask for."""
+
+    name = "cpu"
+    language = "LLVM IR"
+    dtypes = CPU_DTYPES
+    alignment = 1  # vector loads of any address take the same instructions
+
+    def __init__(self, options: Options):
+        self.threads = options.num_threads or default_num_threads()
+        self.device = HostDevice(self.threads)
+        self.target = host_target()
+        self.use_disk_cache = not options.force_disable_caches
+
+    def prepared(self, array: Any) -> np.ndarray:
+        return prepared(array)
+
+    def layout(self, array: np.ndarray) -> Layout:
+        return Layout.of(array)
+
+    def loop_kernel(self, kernel: LoopKernel) -> CpuKernel:
+        return loop_kernel(kernel, self.target, self.use_disk_cache)
+
+    def schedules(self, kernel: MatmulKernel) -> Sequence[CpuMatmulSchedule]:
+        return schedules(kernel, self.target, self.threads)
+
+    def matmul_kernel(self, kernel: MatmulKernel, schedule: CpuMatmulSchedule) -> CpuKernel:
+        return matmul_kernel(kernel, schedule, self.target, self.use_disk_cache)
+
+    def stepwise(
+        self, program: Program, arrays: Sequence[np.ndarray], extra: Sequence[Buffer]
+    ) -> CpuStepwiseRun:
+        prepare(self.use_disk_cache)
+        return CpuStepwiseRun(program, arrays, extra, self.threads)
+
+    def executable(
+        self, program: Program, extra: Sequence[Buffer], steps: Sequence[RunStep]
+    ) -> CpuExecutable:
+        return CpuExecutable(program, extra, steps, self.threads)
+
+    def entry(self, executable: CpuExecutable) -> Entry | None:
+        return Entry(executable) if is_native(executable) else None
+
+
+def prepared(array: Any) -> np.ndarray:
+    """An argument as kernels can read it: a NumPy array in native byte order, aligned, with
+    strides of whole elements. Nearly always the array itself, else a copy.
+
+    Raises DTypeError for dtypes that the CPU does not compute in, DeviceError for GPU arrays.
+    """
+    if not isinstance(array, np.ndarray):
+        if hasattr(array, "__cuda_array_interface__"):
+            raise DeviceError(
+                "an argument is on the GPU and the module on the CPU; "
+                "move the module with .to('cuda'), or the array with minicomp.cuda.to_host"
+            )
+        array = np.asarray(array)
+    name = dtype_name(array.dtype)
+    if name not in CPU_DTYPES:
+        raise DTypeError(
+            f"{name} is for CUDA; on the CPU wanted one of {', '.join(CPU_DTYPES)}: "
+            f"convert the argument with .astype(np.float32)"
+        )
+    whole = all(stride % array.itemsize == 0 for stride in array.strides)
+    if array.flags.aligned and whole and array.dtype.isnative:
+        return array
+    return np.array(array, dtype=numpy_dtype(name), order="C")
+
+
+class CpuStepwiseRun(StepwiseRun):
+    """A program's run, step by step, on the CPU."""
+
+    def __init__(
+        self,
+        program: Program,
+        arrays: Sequence[np.ndarray],
+        extra: Sequence[Buffer],
+        threads: int,
+    ):
+        super().__init__(program, arrays, extra, HostDevice(threads))
+        self.threads = threads
+
+    def new_array(self, buffer: Buffer) -> np.ndarray:
+        if buffer.array is not None:
+            return buffer.array
+        raw = np.zeros(buffer.nbytes + 64, np.uint8)
+        start = -address_of(raw) % 64  # on a cache line
+        flat = raw[start : start + buffer.nbytes].view(numpy_dtype(buffer.dtype))
+        return flat.reshape(buffer.shape)
+
+    def bound(self, step: RunStep) -> Callable[[], None]:
+        if isinstance(step, ExternalStep):
+            arrays = [(view, self.array(view.buffer)) for view in step.views]
+            places = [(view, address_of(array), array) for view, array in arrays]
+            return lambda: step.call(*(array_at(*place) for place in places))
+        kernel = step.kernel
+        addresses = [address_of(self.array(number)) for number in step.buffers]
+        arguments = (ctypes.c_void_p * len(addresses))(*addresses)
+        sharing = (kernel.units, kernel.grain, self.threads)
+        # ctypes takes the array itself for its address, and so keeps it alive.
+        return partial(parallel_for, kernel.address, arguments, *sharing)
+
+    def view(self, view: ArrayView) -> np.ndarray:
+        memory = self.array(view.buffer)
+        return array_at(view, address_of(memory), memory)

@@ -1,0 +1,62 @@
+"""Kernels compiled for CUDA: from a kernel and a schedule to a function that can be launched.
+
+In: a `kernels.Kernel`, for a matmul also the schedule that selection chose. Out: a `CudaKernel`.
+PTX is made at once, machine code when it is first needed (`Driver.load`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from minicomp.codegen.ptx_kernel import GpuTarget, PTXKernel
+from minicomp.codegen.ptx_loops import emit_loop_kernel
+from minicomp.codegen.ptx_matmul import emit_matmul
+from minicomp.codegen.ptx_matmul_schedules import GpuMatmulSchedule
+from minicomp.codegen.ptx_schedule import schedule_loops
+from minicomp.kernels import Kernel, LoopKernel, MatmulKernel
+from minicomp.runtime.cuda.driver import Driver, Function
+from minicomp.runtime.cuda.machine_code import disassembled
+
+
+@dataclass(frozen=True, eq=False)
+class CudaKernel:
+    """A kernel that can run: its PTX takes one pointer per argument."""
+
+    kernel: Kernel
+    ptx: PTXKernel
+    target: GpuTarget
+    driver: Driver
+
+    workspace = 0
+
+    @property
+    def text(self) -> str:
+        return self.ptx.text
+
+    @cached_property
+    def function(self) -> Function:
+        """Assembled and loaded when first asked for."""
+        locations = self.kernel.locations
+        return self.driver.load(self.ptx, locations[0] if locations else None)
+
+    def prepare(self) -> None:
+        """Assemble and load it."""
+        _ = self.function
+
+    def assembly(self) -> str:
+        """The machine code, as text; CudaError where NVIDIA's tools are missing."""
+        return disassembled(self.ptx, self.target.name)
+
+
+def loop_kernel(kernel: LoopKernel, target: GpuTarget, driver: Driver) -> CudaKernel:
+    """A LoopKernel with the schedule that fits it."""
+    ptx = emit_loop_kernel(kernel, schedule_loops(kernel, target), target)
+    return CudaKernel(kernel, ptx, target, driver)
+
+
+def matmul_kernel(
+    kernel: MatmulKernel, schedule: GpuMatmulSchedule, target: GpuTarget, driver: Driver
+) -> CudaKernel:
+    """A MatmulKernel with the schedule given."""
+    return CudaKernel(kernel, emit_matmul(kernel, schedule, target), target, driver)

@@ -1,0 +1,165 @@
+"""A pool of device memory: what is given back is kept, by size, for the next array of that size.
+
+In: sizes in bytes. Out: `Allocation`s: addresses whose memory goes back to the pool when the last
+reference to them does. Asking a GPU for memory takes tens of microseconds and giving it back waits
+for the whole device; the pool does neither in a program that repeats itself.
+
+    pool = MemoryPool(allocate, release, order, limit=1 << 30)
+    memory = pool.take(4000, stream=0)      # an int, on a multiple of 256
+    del memory                              # kept: the next 4000 bytes on stream 0 are here
+
+Streams: what is given back may still be read or written by kernels that are queued. They are
+queued on the stream that the memory was taken for, so it is handed out for that stream alone: its
+next user is queued behind them. Where another stream has used it as well (`used_on`), the first
+one is made to wait for the other before. An allocation keeps the handles of its streams, and with
+them the streams (see `streams`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from minicomp.errors import CudaError
+
+SMALLEST = 512  # bytes; a multiple of the 256 that a GPU aligns to
+LARGEST_STEP = 8 << 20  # sizes are no further apart than this
+
+
+@dataclass(frozen=True)
+class MemoryFigures:
+    """Bytes: of arrays that are alive, at most so far, and held in the pool for later."""
+
+    in_use: int
+    peak: int
+    cached: int
+
+
+class Allocation(int):
+    """The address of a block of memory, which goes back to the pool with the last reference."""
+
+    pool: MemoryPool
+    size: int
+    stream: int
+    others: set[int] | None
+
+    def used_on(self, stream: int) -> None:
+        """Say that work queued on `stream` reads or writes the memory."""
+        if stream != self.stream:
+            self.others = {*(self.others or ()), stream}
+
+    def __del__(self) -> None:
+        self.pool.give_back(self)
+
+    def __repr__(self) -> str:
+        return f"<{self.size} bytes at {int(self):#x}>"
+
+
+class OutOfDeviceMemory(CudaError):
+    """The device has no block of that size left. Raised by a pool's `allocate`."""
+
+
+class MemoryPool:
+    """See the module's docstring.
+
+    `allocate(nbytes)` gives an address or raises OutOfDeviceMemory; `release(addresses)` gives
+    them back to the device once all queued work is done; `order(stream, other)` makes what is
+    queued on `stream` from now on wait for what is queued on `other` now. At most `limit` bytes
+    are held for later: beyond, all that is held is given back first.
+    """
+
+    def __init__(
+        self,
+        allocate: Callable[[int], int],
+        release: Callable[[list[int]], None],
+        order: Callable[[int, int], None],
+        limit: int,
+    ):
+        self._allocate, self._release, self._order = allocate, release, order
+        self._limit = limit
+        self._free: dict[tuple[int, int], list[int]] = {}  # by stream and size
+        # Reentrant, since collecting garbage in here may give an allocation back.
+        self._lock = threading.RLock()
+        self._in_use = self._peak = self._cached = 0
+
+    def take(self, nbytes: int, stream: int) -> Allocation:
+        """Memory of at least `nbytes` for work on `stream`. CudaError if there is none."""
+        size = size_class(nbytes)
+        with self._lock:
+            held = self._free.get((stream, size))
+            if held:
+                address = held.pop()
+                self._cached -= size
+            else:
+                address = self._new(size)
+            self._in_use += size
+            if self._in_use > self._peak:
+                self._peak = self._in_use
+        allocation = Allocation(address)
+        allocation.pool, allocation.size = self, size
+        allocation.stream, allocation.others = stream, None
+        return allocation
+
+    def _new(self, size: int) -> int:
+        try:
+            return self._allocate(size)
+        except OutOfDeviceMemory:
+            self.empty_cache()
+        try:
+            return self._allocate(size)
+        except OutOfDeviceMemory as error:
+            raise CudaError(
+                f"out of device memory: {size:,} bytes wanted, {self._in_use:,} in use by arrays "
+                f"of minicomp's that are alive; delete some, or work on smaller parts "
+                f"({error.message})"
+            ) from error
+
+    def give_back(self, allocation: Allocation) -> None:
+        """Keep an allocation's memory for later. Called as its last reference goes."""
+        with self._lock:
+            self._in_use -= allocation.size
+            for other in allocation.others or ():
+                self._order(allocation.stream, other)
+            if allocation.size > self._limit:
+                self._release([int(allocation)])
+                return
+            if self._cached + allocation.size > self._limit:
+                self.empty_cache()
+            # As plain numbers: what is merely held for later keeps no stream.
+            key = (int(allocation.stream), allocation.size)
+            self._free.setdefault(key, []).append(int(allocation))
+            self._cached += allocation.size
+
+    def hand_over(self, allocation: Allocation, stream: int) -> None:
+        """Let work on `stream`, from now on, use the memory: it waits for what the memory was taken
+        for, and the memory's next user will wait for it."""
+        if stream != allocation.stream:
+            self._order(stream, allocation.stream)
+            allocation.used_on(stream)
+
+    def empty_cache(self) -> None:
+        """Give all that is held for later back to the device, after what is queued there."""
+        with self._lock:
+            held = [address for addresses in self._free.values() for address in addresses]
+            self._free.clear()
+            self._cached = 0
+            if held:
+                self._release(held)
+
+    def figures(self) -> MemoryFigures:
+        with self._lock:
+            return MemoryFigures(self._in_use, self._peak, self._cached)
+
+
+def size_class(nbytes: int) -> int:
+    """The least size of the pool's that holds `nbytes`: four for each doubling, so that at most a
+    fifth of a block is unused and few sizes differ.
+
+    >>> [size_class(n) for n in (1, 512, 513, 1000, 1025)]
+    [512, 512, 640, 1024, 1280]
+    """
+    if nbytes <= SMALLEST:
+        return SMALLEST
+    step = min(1 << ((nbytes - 1).bit_length() - 3), LARGEST_STEP)
+    return -(-nbytes // step) * step

@@ -1,0 +1,323 @@
+"""The `Driver` of a real GPU: pycuda's context and arrays, CUDA's own library for the rest.
+
+In: what `driver.Driver` says. Out: the same, on the first GPU that CUDA shows (which
+CUDA_VISIBLE_DEVICES chooses), or on that of the context that is current at the first use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from ctypes import byref, c_int, c_size_t, c_void_p
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import pycuda.driver as cuda
+
+from minicomp.codegen.ptx_kernel import PTXKernel
+from minicomp.errors import CudaError
+from minicomp.ir import Location, dtype_name, numpy_dtype
+from minicomp.runtime.cuda.assembling import assemble, cached_cubin
+from minicomp.runtime.cuda.contexts import PrimaryContext, current_context
+from minicomp.runtime.cuda.event_clock import EventClock
+from minicomp.runtime.cuda.host_copies import check_fits, read_array, write_array
+from minicomp.runtime.cuda.interface import DeviceArgument, read_interface
+from minicomp.runtime.cuda.launching import (
+    LOCAL_BYTES,
+    MOST_DYNAMIC_SHARED_BYTES,
+    ORDINARY_SHARED_BYTES,
+    REGISTERS,
+    STATIC_SHARED_BYTES,
+    Launcher,
+    LoadedFunction,
+    late_error,
+)
+from minicomp.runtime.cuda.libcuda import OUT_OF_MEMORY, CudaCallError, CudaLibrary, libcuda
+from minicomp.runtime.cuda.memory_pool import (
+    Allocation,
+    MemoryFigures,
+    MemoryPool,
+    OutOfDeviceMemory,
+)
+from minicomp.runtime.cuda.pycuda_array import DeviceArray, Layout
+from minicomp.runtime.cuda.streams import current_stream
+
+OLDEST = (8, 0)  # compute capability: what PTX is emitted for at least
+EVENT_WITHOUT_TIME = 2  # CU_EVENT_DISABLE_TIMING
+#: The pool holds at most this part of the device's memory for later.
+CACHED_PART = 0.5
+
+
+class PycudaDriver:
+    """See `driver.Driver`."""
+
+    is_simulator = False
+
+    def __init__(self) -> None:
+        self._library = libcuda()
+        device = _device(self._library)
+        attribute = device.get_attribute
+        names = cuda.device_attribute
+        self.target = target_of(device.compute_capability(), device.name())
+        self.multiprocessors: int = attribute(names.MULTIPROCESSOR_COUNT)
+        self.l2_bytes: int = attribute(names.L2_CACHE_SIZE)
+        self.shared_bytes: int = attribute(names.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+        major, minor = device.compute_capability()
+        self.identity = f"{device.name()} ({major}.{minor}), CUDA driver {_driver_version()}"
+        self._context = PrimaryContext(device, self._library)
+        number = c_int()
+        self._library.cuCtxGetDevice(byref(number))
+        DeviceArray.device_number = number.value
+        self._launcher = Launcher(self._library, self._context.enter)
+        limit = int(device.total_memory() * CACHED_PART)
+        self._pool = MemoryPool(self._allocate, self._release, self._order, limit)
+        self._modules: WeakValueDictionary[str, _Module] = WeakValueDictionary()
+        # Kept per driver, as layouts hold on to its allocator.
+        self._layout = functools.lru_cache(maxsize=1024)(self._new_layout)
+        self._name_of = functools.lru_cache(maxsize=64)(dtype_name)
+
+    # --- arrays ---
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> DeviceArray:
+        layout = self._layout(shape, dtype)
+        if not layout.nbytes:
+            return layout.array(0)
+        return layout.array(self._pool.take(layout.nbytes, current_stream()))
+
+    def view(
+        self,
+        owner: Any,
+        pointer: int,
+        shape: tuple[int, ...],
+        dtype: str,
+        strides: tuple[int, ...],
+    ) -> DeviceArray:
+        return self._layout(shape, dtype, strides).array(pointer, base=owner)
+
+    def _new_layout(
+        self, shape: tuple[int, ...], dtype: str, strides: tuple[int, ...] | None = None
+    ) -> Layout:
+        self._context.enter()  # pycuda asks the context for its device
+        return Layout(shape, numpy_dtype(dtype), self._allocator, strides)
+
+    def _allocator(self, nbytes: int) -> Allocation:
+        """What pycuda takes memory from for results of its own."""
+        return self._pool.take(nbytes, current_stream())
+
+    def to_device(self, array: np.ndarray) -> DeviceArray:
+        dtype = dtype_name(array.dtype)
+        result = self.empty(array.shape, dtype)
+        if array.size:
+            self._write(int(result.gpudata), np.ascontiguousarray(array, numpy_dtype(dtype)))
+        return result
+
+    def to_host(self, array: Any) -> np.ndarray:
+        return read_array(self.argument(array), self._read)
+
+    def fill(self, array: Any, values: np.ndarray) -> None:
+        argument = self.argument(array)
+        check_fits(argument, values)
+        write_array(argument, values, self._read, self._write)
+
+    def argument(self, array: Any) -> DeviceArgument:
+        stream = current_stream()
+        if type(array) is DeviceArray:
+            memory = array.gpudata
+            if type(memory) is Allocation and memory.stream != stream:
+                self._pool.hand_over(memory, stream)
+            name = self._name_of(array.dtype)
+            return DeviceArgument(memory, array.shape, array.strides, name, False, None, False)
+        argument = read_interface(array)
+        if argument.is_simulated:
+            raise CudaError(
+                "the array is in the simulator's memory and the GPU is in use; make it with "
+                "minicomp.cuda.to_device while the GPU is in use"
+            )
+        if argument.stream is not None and argument.stream != stream:
+            self._order(stream, argument.stream)
+        return argument
+
+    # --- memory ---
+
+    def _allocate(self, nbytes: int) -> int:
+        self._context.enter()
+        address = c_size_t()
+        try:
+            self._library.cuMemAlloc_v2(byref(address), nbytes)
+        except CudaCallError as error:
+            if error.code == OUT_OF_MEMORY:
+                raise OutOfDeviceMemory(error.message) from error
+            raise self._named(error) from error
+        return address.value
+
+    def _release(self, addresses: list[int]) -> None:
+        with contextlib.suppress(CudaError):  # at exit, in a forked child, or the device is lost
+            self._context.enter()
+            self._library.cuCtxSynchronize()
+            for address in addresses:
+                self._library.cuMemFree_v2(address)
+
+    def _order(self, stream: int, other: int) -> None:
+        with self._failures_named():
+            event = c_void_p()
+            self._library.cuEventCreate(byref(event), EVENT_WITHOUT_TIME)
+            self._library.cuEventRecord(event, other)
+            self._library.cuStreamWaitEvent(stream, event, 0)
+            self._library.cuEventDestroy_v2(event)  # CUDA keeps it until it has happened
+
+    def _read(self, address: int, nbytes: int) -> np.ndarray:
+        memory, stream = np.empty(nbytes, np.uint8), current_stream()
+        with self._failures_named():
+            self._library.cuMemcpyDtoHAsync_v2(memory.ctypes.data, address, nbytes, stream)
+            self._library.cuStreamSynchronize(stream)
+        return memory
+
+    def _write(self, address: int, values: np.ndarray) -> None:
+        # From memory that is not pinned, CUDA has read all of it when the call returns.
+        with self._failures_named():
+            self._library.cuMemcpyHtoDAsync_v2(
+                address, values.ctypes.data, values.nbytes, current_stream()
+            )
+
+    def empty_cache(self) -> None:
+        self._pool.empty_cache()
+
+    def memory(self) -> MemoryFigures:
+        return self._pool.figures()
+
+    # --- kernels ---
+
+    def load(self, kernel: PTXKernel, location: Location | None = None) -> LoadedFunction:
+        self._context.enter()
+        module = self._modules.get(kernel.text)
+        try:
+            if module is None:
+                module = self._modules[kernel.text] = self._new_module(kernel)
+            handle = module.function(kernel.name)
+            self._allow_shared(handle, kernel.shared_bytes)
+        except CudaCallError as error:
+            text = "" if error.is_sticky else f" (it asks for {kernel.shared_bytes} bytes of " \
+                f"shared memory; the GPU has {self.shared_bytes} a block)"  # fmt: skip
+            named = self._named(error)
+            raise CudaError(f"{named.message}{text}", what=f"kernel {kernel.name}",
+                            location=location) from error  # fmt: skip
+        except CudaError as error:
+            raise error.placed(f"kernel {kernel.name}", location) from error.__cause__
+        return LoadedFunction(kernel, location, handle, module, self._launcher)
+
+    def _new_module(self, kernel: PTXKernel) -> _Module:
+        cubin = cached_cubin(kernel, self.identity)
+        if cubin is not None:
+            try:
+                return _Module(cubin, self._library)
+            except CudaCallError as error:
+                if error.is_sticky:
+                    raise
+                # Of another device or driver in spite of its key: as good as none.
+        return _Module(assemble(kernel, self.identity, self._library), self._library)
+
+    def _allow_shared(self, handle: int, shared_bytes: int) -> None:
+        """Beyond 48 KiB, shared memory has to be asked for."""
+        static = self._attribute(handle, STATIC_SHARED_BYTES)
+        allowed = self._attribute(handle, MOST_DYNAMIC_SHARED_BYTES)
+        if shared_bytes > max(allowed, ORDINARY_SHARED_BYTES - static):
+            self._library.cuFuncSetAttribute(handle, MOST_DYNAMIC_SHARED_BYTES, shared_bytes)
+
+    def _attribute(self, handle: int, attribute: int) -> int:
+        value = c_int()
+        self._library.cuFuncGetAttribute(byref(value), attribute, handle)
+        return value.value
+
+    def registers(self, function: LoadedFunction) -> tuple[int, int]:
+        """Registers of a thread, and the bytes per thread that did not fit into them."""
+        return (
+            self._attribute(function.handle, REGISTERS),
+            self._attribute(function.handle, LOCAL_BYTES),
+        )
+
+    def launch(self, function: LoadedFunction, pointers: Sequence[int], stream: int) -> None:
+        function.launch(pointers, stream)
+
+    # --- streams and time ---
+
+    current_stream = staticmethod(current_stream)
+
+    def synchronize(self) -> None:
+        with self._failures_named():
+            self._library.cuCtxSynchronize()
+
+    def clock(self) -> EventClock:
+        self._context.enter()
+        return EventClock(self._library, self.l2_bytes, self._pool.take)
+
+    def enter(self) -> None:
+        """Make the device's context current on this thread, for libraries that expect it."""
+        self._context.enter()
+
+    # --- errors ---
+
+    @contextlib.contextmanager
+    def _failures_named(self) -> Iterator[None]:
+        """Around calls of CUDA's: the context is current, and a kernel's failure that one of
+        them finds out is said to be that."""
+        self._context.enter()
+        try:
+            yield
+        except CudaCallError as error:
+            raise self._named(error) from error
+
+    def _named(self, error: CudaCallError) -> CudaError:
+        return late_error(error, self._launcher.recent) if error.is_sticky else error
+
+
+class _Module:
+    """A cubin on the device, until nothing refers to it."""
+
+    def __init__(self, cubin: bytes, library: CudaLibrary):
+        self._library = library
+        self._handle = c_void_p()
+        library.cuModuleLoadData(byref(self._handle), cubin)
+
+    def function(self, name: str) -> int:
+        handle = c_void_p()
+        self._library.cuModuleGetFunction(byref(handle), self._handle, name.encode())
+        assert handle.value is not None
+        return handle.value
+
+    def __del__(self) -> None:
+        if self._handle:
+            with contextlib.suppress(CudaError):  # at exit the context may be gone before
+                self._library.cuModuleUnload(self._handle)
+
+
+def _device(library: CudaLibrary) -> Any:
+    """The GPU to use; CudaError where CUDA finds none."""
+    try:
+        cuda.init()
+        if current_context(library) is not None:  # torch's, say
+            return cuda.Context.get_device()
+        return cuda.Device(0)
+    except cuda.Error as error:
+        from minicomp.runtime.cuda.driver import ADVICE
+
+        raise CudaError(f"no CUDA device: {error}; {ADVICE}") from error
+
+
+def _driver_version() -> str:
+    """`13.0`: the newest CUDA that the driver knows, which also names its assembler."""
+    version = cuda.get_driver_version()
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def target_of(capability: tuple[int, int], name: str) -> str:
+    """What PTX may be emitted for. `sm_90a` has instructions that no later GPU has."""
+    if capability < OLDEST:
+        raise CudaError(
+            f"no CUDA device: {name} has compute capability {capability[0]}.{capability[1]}; "
+            f"wanted {OLDEST[0]}.{OLDEST[1]} or later"
+        )
+    if capability == (9, 0):
+        return "sm_90a"
+    return "sm_90" if capability > (9, 0) else f"sm_{capability[0]}{capability[1]}"

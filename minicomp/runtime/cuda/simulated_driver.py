@@ -1,0 +1,152 @@
+"""The `Driver` without a GPU: PTX run by `minicomp.simulator`, arrays in its memory.
+
+In: what `driver.Driver` says. Out: the same, synchronously: streams are names, and a launch is
+over when it returns. What a kernel does wrong (an access out of bounds, a race, a read of memory
+never written) is a SimulationError that names the PTX line.
+
+Memory is not kept for later: each array is new memory, so that a kernel that reads what it never
+wrote is found out, and one that reads what has been given back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minicomp.codegen.ptx_kernel import PTXKernel
+from minicomp.errors import CudaError, MinicompError
+from minicomp.ir import ITEMSIZE, Location, dtype_name, numpy_dtype
+from minicomp.runtime.cuda.host_copies import check_fits, read_array, write_array
+from minicomp.runtime.cuda.interface import DeviceArgument, read_interface
+from minicomp.runtime.cuda.memory_pool import MemoryFigures, MemoryPool
+from minicomp.runtime.cuda.simulated_array import SimulatedArray
+from minicomp.runtime.cuda.simulated_clock import SimulatedClock, launch_seconds
+from minicomp.runtime.cuda.streams import current_stream
+from minicomp.simulator import Simulator
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedFunction:
+    """A kernel that the simulator has parsed."""
+
+    kernel: PTXKernel
+    location: Location | None
+    module: Any
+
+
+class SimulatedDriver:
+    """See `driver.Driver`. The device is said to be an H200's like; it runs on the host."""
+
+    identity = "simulator"
+    target = "sm_90a"
+    multiprocessors = 132
+    l2_bytes = 50 << 20
+    shared_bytes = 227 * 1024
+    is_simulator = True
+
+    def __init__(self) -> None:
+        self.simulator = Simulator()
+        self._pool = MemoryPool(self.simulator.allocate, self._release, self._order, limit=0)
+        self.seconds = 0.0  # what the launches so far would have taken; see `launch_seconds`
+        self.launches = 0
+
+    # --- arrays ---
+
+    def empty(self, shape: tuple[int, ...], dtype: str) -> SimulatedArray:
+        nbytes = ITEMSIZE[dtype] * int(np.prod(shape, dtype=np.int64))
+        memory = self._pool.take(nbytes, current_stream()) if nbytes else 0
+        return SimulatedArray(self, memory, tuple(shape), dtype)
+
+    def view(
+        self,
+        owner: Any,
+        pointer: int,
+        shape: tuple[int, ...],
+        dtype: str,
+        strides: tuple[int, ...],
+    ) -> SimulatedArray:
+        return SimulatedArray(self, pointer, shape, dtype, strides, base=owner)
+
+    def to_device(self, array: np.ndarray) -> SimulatedArray:
+        dtype = dtype_name(array.dtype)
+        result = self.empty(array.shape, dtype)
+        if array.size:
+            self.simulator.write(result.ptr, np.ascontiguousarray(array, numpy_dtype(dtype)))
+        return result
+
+    def to_host(self, array: Any) -> np.ndarray:
+        return read_array(self.argument(array), self.simulator.read)
+
+    def fill(self, array: Any, values: np.ndarray) -> None:
+        argument = self.argument(array)
+        check_fits(argument, values)
+        write_array(argument, values, self.simulator.read, self.simulator.write)
+
+    def argument(self, array: Any) -> DeviceArgument:
+        if type(array) is SimulatedArray and array.driver is self:
+            return array.argument
+        argument = read_interface(array)
+        if not argument.is_simulated:
+            raise CudaError(
+                f"a {type(array).__name__} in a GPU's memory cannot be read by the simulator, "
+                "which is in use; copy it to the host, and from there with minicomp.cuda.to_device"
+            )
+        return argument
+
+    # --- memory ---
+
+    def _release(self, addresses: list[int]) -> None:
+        for address in addresses:
+            self.simulator.free(address)
+
+    def _order(self, stream: int, other: int) -> None:
+        """Everything is done in the order that it is asked for in."""
+
+    def empty_cache(self) -> None:
+        self._pool.empty_cache()
+
+    def memory(self) -> MemoryFigures:
+        return self._pool.figures()
+
+    # --- kernels ---
+
+    def load(self, kernel: PTXKernel, location: Location | None = None) -> SimulatedFunction:
+        try:
+            return SimulatedFunction(kernel, location, self.simulator.load(kernel.text))
+        except MinicompError as error:
+            raise _of_kernel(error, kernel, location) from error
+
+    def launch(self, function: SimulatedFunction, pointers: Sequence[int], stream: int) -> None:
+        kernel = function.kernel
+        if kernel.blocks == 0:
+            return
+        try:
+            report = self.simulator.launch(
+                function.module, kernel.name, kernel.grid, kernel.block,
+                [int(pointer) for pointer in pointers], shared_bytes=kernel.shared_bytes,
+            )  # fmt: skip
+        except MinicompError as error:
+            raise _of_kernel(error, kernel, function.location) from error
+        self.seconds += launch_seconds(report)
+        self.launches += 1
+
+    # --- streams and time ---
+
+    current_stream = staticmethod(current_stream)
+
+    def enter(self) -> None:
+        """There is no context."""
+
+    def synchronize(self) -> None:
+        """Nothing is ever left to wait for."""
+
+    def clock(self) -> SimulatedClock:
+        return SimulatedClock(self)
+
+
+def _of_kernel(error: MinicompError, kernel: PTXKernel, location: Location | None) -> MinicompError:
+    """The simulator's error, which names the PTX line, with the kernel and the user's line."""
+    return type(error)(str(error), what=f"kernel {kernel.name}", location=location)
