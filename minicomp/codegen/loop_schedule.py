@@ -170,7 +170,9 @@ def _grain(kernel: LoopKernel, schedule: LoopSchedule) -> int:
     """The least number of parallel units worth a thread of their own."""
     from minicomp.codegen.llvm_loops import units
 
-    per_element = sum(operations([root]) + 2 for sweep in kernel.sweeps for root in sweep_roots(sweep))
+    per_element = sum(
+        operations([root]) + 2 for sweep in kernel.sweeps for root in sweep_roots(sweep)
+    )
     per_row = sum(operations([store.scalar]) + 2 for store in kernel.row_stores)
     elements = per_element * kernel.row_size + per_row
     work = max(kernel.rows, 1) * max(elements, 1) / schedule.vector_width

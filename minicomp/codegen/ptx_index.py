@@ -125,4 +125,4 @@ class IndexRegisters:
 def _fits(index: Index) -> bool:
     """Whether 32 bits hold the index. Sums on the way to it may wrap and come back."""
     low, high = index.bounds
-    return -(2**31) <= low and high < 2**31
+    return low >= -(2**31) and high < 2**31

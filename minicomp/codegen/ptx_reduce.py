@@ -14,47 +14,26 @@ argmax and argmin carry a pair: the best value and its position.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
-from math import gcd
 
 from minicomp.codegen.fold_ops import COMBINE, identity
 from minicomp.codegen.ptx_builder import PTXBuilder
 from minicomp.codegen.ptx_emitter import FLOATING, PTXEmitter
 from minicomp.codegen.ptx_lanes import COMPUTED, Lanes
-from minicomp.codegen.ptx_types import REGISTER, Operand, Register, bits_of
-from minicomp.ir import ITEMSIZE
+from minicomp.codegen.ptx_team import (
+    WARP_BITS,
+    Team,
+    exchanged,
+    read_shared,
+    shared_size,
+    write_shared,
+)
+from minicomp.codegen.ptx_types import REGISTER, Register
 from minicomp.kernels import Reduction
 from minicomp.kernels.indexing import Index
 
 State = tuple[Lanes, ...]  # (value,) or, for argmax and argmin, (value, position)
 
 PICKS = ("argmax", "argmin")
-WARP_BITS = 5
-
-
-@dataclass(frozen=True)
-class Team:
-    """The threads that fold together: those of a block of `threads` of which the numbers differ
-    in bits `low` to `high` - 1 alone. There are `threads` / 2**(high - low) such teams."""
-
-    threads: int
-    low: int
-    high: int
-
-    @property
-    def size(self) -> int:
-        return 1 << (self.high - self.low)
-
-    @property
-    def warps(self) -> int:
-        """How many partial results of a team there are once each warp has combined its own."""
-        return 1 << max(self.high - max(self.low, WARP_BITS), 0)
-
-    @property
-    def keys(self) -> int:
-        """How many teams there are."""
-        return (1 << self.low) * (self.threads >> self.high)
 
 
 class Fold:
@@ -164,7 +143,7 @@ class Fold:
 def _variable(emitter: PTXEmitter, literal: Lanes, name: str) -> Register:
     """A register of its own that holds a literal."""
     if literal.dtype == "bool":
-        start = emitter.builder.mov(int(literal.values[0]), "u32")
+        start = emitter.builder.mov(1 if literal.values[0] else 0, "u32")
         return emitter.builder.setp("ne", start, 0, name=name)
     return emitter.builder.mov(literal.values[0], REGISTER[literal.dtype], name=name)
 
@@ -176,36 +155,20 @@ def combine_threads(
     and one barrier serves all folds. `thread` is the thread's number in the block."""
     if team.size == 1 or not folds:
         return
-    for bit in range(team.low, min(team.high, WARP_BITS)):
-        builder.comment(f"combine lanes that are {1 << bit} apart")
-        for fold in folds:
-            state = fold.state or fold.identity()
-            other = tuple(_exchanged(builder, component.wide(fold.width), bit)
-                          for component in state)  # fmt: skip
-            fold.state = fold.combine(state, other)
+    _combine_lanes(builder, range(team.low, min(team.high, WARP_BITS)), folds)
     if team.high > WARP_BITS:
         _combine_warps(builder, thread, team, folds)
 
 
-def _exchanged(builder: PTXBuilder, x: Lanes, bit: int) -> Lanes:
-    """The component of the thread of which the number differs in `bit`."""
-    return Lanes(x.dtype, tuple(shuffled(builder, v, x.dtype, "bfly", 1 << bit) for v in x.values))
-
-
-def shuffled(
-    builder: PTXBuilder, value: Operand, dtype: str, mode: str, lane: int, clamp: int = 31
-) -> Register:
-    """`value` of another lane of the warp, of any dtype: as one or two words of 32 bits."""
-    kind = REGISTER[dtype]
-    if dtype == "bool":
-        number = builder.selp(1, 0, value) if isinstance(value, Register) else int(value)
-        word = builder.mov(number, "s32")
-        return builder.setp("ne", builder.shuffle(mode, word, lane, clamp), 0)
-    register = value if isinstance(value, Register) else builder.mov(value, kind)
-    if bits_of(kind) == 32:
-        return builder.shuffle(mode, register, lane, clamp)
-    words = builder.split_words(register)
-    return builder.join_words([builder.shuffle(mode, w, lane, clamp) for w in words], kind)
+def _combine_lanes(builder: PTXBuilder, bits: range, folds: Sequence[Fold]) -> None:
+    """Give each lane of a warp the state of all whose numbers differ in these bits."""
+    for bit in bits:
+        builder.comment(f"combine lanes that are {1 << bit} apart")
+        for fold in folds:
+            state = fold.state or fold.identity()
+            other = tuple(exchanged(builder, component.wide(fold.width), bit)
+                          for component in state)  # fmt: skip
+            fold.state = fold.combine(state, other)
 
 
 def _combine_warps(
@@ -228,8 +191,16 @@ def _combine_warps(
             write_shared(builder, _element(builder, array, place, size), values,
                          component.dtype, writes)  # fmt: skip
     builder.barrier()
+    if team.low:
+        for fold, components in zip(folds, arrays, strict=True):
+            _read_partial_results(builder, team, fold, components, key)
+        return
+    # Each lane of a warp reads one of its team's, and the lanes combine them.
+    lane = builder.and_(thread, team.warps - 1)
+    own = lane if key is None else builder.mad(lane, team.keys, key)
     for fold, components in zip(folds, arrays, strict=True):
-        _read_partial_results(builder, team, fold, components, key)
+        fold.state = _read_state(builder, fold, _addresses(builder, fold, components, own), 0)
+    _combine_lanes(builder, range(team.warps.bit_length() - 1), folds)
 
 
 def _key(builder: PTXBuilder, thread: Register, team: Team) -> Register | None:
@@ -257,70 +228,34 @@ def _read_partial_results(
     builder: PTXBuilder, team: Team, fold: Fold, arrays: Sequence[Register], key: Register | None
 ) -> None:
     """Set a fold's state to all partial results of the thread's team, one after the other."""
-    dtypes = [component.dtype for component in fold.identity()]
-    sizes = [shared_size(dtype) * fold.width for dtype in dtypes]
-    addresses = [
-        _element(builder, array, key, size) for array, size in zip(arrays, sizes, strict=True)
-    ]
-    # Without others in between, the results of several warps are read at once.
-    together = 4 if team.keys * fold.width == 1 and team.warps >= 4 else 1
+    addresses = _addresses(builder, fold, arrays, key)
     fold.state = None
-    for warp in range(0, team.warps, together):
-        read = [
-            read_shared(builder, address, dtype, fold.width * together, warp * team.keys * size)
-            for address, dtype, size in zip(addresses, dtypes, sizes, strict=True)
-        ]
-        for number in range(together):
-            part = tuple(
-                Lanes(x.dtype, x.values[number * fold.width : (number + 1) * fold.width])
-                for x in read
-            )
-            fold.state = part if fold.state is None else fold.combine(fold.state, part)
+    for warp in range(team.warps):
+        part = _read_state(builder, fold, addresses, warp * team.keys)
+        fold.state = part if fold.state is None else fold.combine(fold.state, part)
 
 
-def _element(
-    builder: PTXBuilder, array: Register, place: Register | None, size: int
-) -> Register:
+def _addresses(
+    builder: PTXBuilder, fold: Fold, arrays: Sequence[Register], place: Register | None
+) -> list[Register]:
+    """The address of partial result number `place`, for each component."""
+    return [
+        _element(builder, array, place, shared_size(component.dtype) * fold.width)
+        for component, array in zip(fold.identity(), arrays, strict=True)
+    ]
+
+
+def _read_state(
+    builder: PTXBuilder, fold: Fold, addresses: Sequence[Register], offset: int
+) -> State:
+    """The partial result `offset` places behind the addresses."""
+    return tuple(
+        read_shared(
+            builder, address, x.dtype, fold.width, offset * shared_size(x.dtype) * fold.width
+        )
+        for x, address in zip(fold.identity(), addresses, strict=True)
+    )
+
+
+def _element(builder: PTXBuilder, array: Register, place: Register | None, size: int) -> Register:
     return array if place is None else builder.mad(place, size, array)
-
-
-def shared_size(dtype: str) -> int:
-    """Bytes of a value in shared memory, where a bool has a word."""
-    return max(ITEMSIZE[dtype], 4)
-
-
-def write_shared(
-    builder: PTXBuilder,
-    address: Register,
-    values: Sequence[Operand],
-    dtype: str,
-    condition: Register | None,
-) -> None:
-    """Adjacent values, where the condition holds if there is one."""
-    kind = REGISTER[dtype]
-    if dtype == "bool":
-        kind = "u32"
-        values = [builder.selp(1, 0, v) if isinstance(v, Register) else int(v) for v in values]
-    count, size = _at_once(len(values), dtype), shared_size(dtype)
-    for start in range(0, len(values), count):
-        with nullcontext() if condition is None else builder.when(condition):
-            builder.store("shared", kind, address, values[start : start + count], start * size)
-
-
-def read_shared(
-    builder: PTXBuilder, address: Register, dtype: str, width: int, offset: int
-) -> Lanes:
-    """Adjacent values."""
-    kind = "u32" if dtype == "bool" else REGISTER[dtype]
-    count, size = _at_once(width, dtype), shared_size(dtype)
-    values: list[Register] = []
-    for start in range(0, width, count):
-        values += builder.load_vector("shared", kind, count, address, offset + start * size)
-    if dtype == "bool":
-        values = [builder.setp("ne", value, 0) for value in values]
-    return Lanes(dtype, tuple(values))
-
-
-def _at_once(width: int, dtype: str) -> int:
-    """How many of adjacent values one access to shared memory takes: up to 16 bytes."""
-    return gcd(width, 16 // shared_size(dtype))

@@ -14,7 +14,8 @@ from __future__ import annotations
 from minicomp.codegen.fold_ops import COMBINE, identity
 from minicomp.codegen.ptx_emitter import PTXEmitter
 from minicomp.codegen.ptx_lanes import COMPUTED, Lanes
-from minicomp.codegen.ptx_reduce import (
+from minicomp.codegen.ptx_schedule import GpuLoopSchedule
+from minicomp.codegen.ptx_team import (
     WARP_BITS,
     Team,
     read_shared,
@@ -22,7 +23,6 @@ from minicomp.codegen.ptx_reduce import (
     shuffled,
     write_shared,
 )
-from minicomp.codegen.ptx_schedule import GpuLoopSchedule
 from minicomp.codegen.ptx_types import REGISTER, Register
 from minicomp.kernels import Reduction
 

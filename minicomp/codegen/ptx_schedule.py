@@ -32,8 +32,8 @@ REGISTERS, MOST_REGISTERS = 65536, 255
 #: worked on, beside what it loads.
 OWN_REGISTERS, LANE_REGISTERS = 24, 3
 #: Elements of a row, and vectors, that a thread has at least, if it may choose: with fewer there
-#: are more barriers than work. Twice as many are about as good.
-ELEMENTS_OF_ROW, VECTORS_OF_ROW = 8, 2
+#: are more barriers than work. Half and twice as many are about as good.
+ELEMENTS_OF_ROW, VECTORS_OF_ROW = 8, 4
 #: Threads that keep a multiprocessor busy waiting for memory.
 BUSY_THREADS = 1024
 #: The most slices of a column: their results are combined by every thread.
@@ -119,8 +119,12 @@ def _loaded(sweep: Sweep) -> list[Load]:
 
 def _along_columns(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     vector = vector_width(kernel, kernel.outer[-1]) if kernel.outer else 1
+    folds = kernel.row_size > 1 and bool(kernel.sweeps)
+    # Rather narrow vectors than multiprocessors without columns.
+    while folds and vector > 1 and kernel.rows < LINE * vector * target.multiprocessors:
+        vector //= 2
     columns = -(-kernel.rows // vector)
-    if kernel.row_size <= 1 or not kernel.sweeps:
+    if not folds:
         threads = _block_size(columns, target, most=512)
         unroll = _pointwise_unroll(kernel, vector, columns, target)
         return GpuLoopSchedule("outer", vector, threads, 1, unroll)
@@ -145,9 +149,7 @@ def _along_columns(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     return GpuLoopSchedule("outer", vector, threads, team, unroll, resident)
 
 
-def _pointwise_unroll(
-    kernel: LoopKernel, vector: int, columns: int, target: GpuTarget
-) -> int:
+def _pointwise_unroll(kernel: LoopKernel, vector: int, columns: int, target: GpuTarget) -> int:
     """Vectors per thread: one, but more where that would leave too little in flight, since there
     is one input alone or vectors are narrow."""
     written = {store.buffer for store in stores(kernel)}

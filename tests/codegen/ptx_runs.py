@@ -113,9 +113,7 @@ class DeviceMemory:
 
     def _upload(self, array, displaced):
         """An input with its very strides. What lies between its elements is never written."""
-        steps = [
-            ((n - 1) * stride if n else 0) for n, stride in zip(array.shape, array.strides)
-        ]
+        steps = [((n - 1) * stride if n else 0) for n, stride in zip(array.shape, array.strides)]
         below = sum(min(step, 0) for step in steps)
         above = sum(max(step, 0) for step in steps) + array.itemsize
         start = displaced * array.itemsize
