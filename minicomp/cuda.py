@@ -77,7 +77,8 @@ def _held(array: Any) -> Any:
 
 def stream(stream: Any) -> AbstractContextManager[int]:
     """A context manager: within its block, kernels and copies are queued on `stream`, a stream of
-    pycuda, torch or cupy, or a handle as an int. Of this thread, and of calls within the block.
+    pycuda, torch or cupy, or a handle as an int, whose stream has to outlive the arrays made there.
+    Of this thread, and of calls within the block.
 
     Outside, it is the default stream, which torch and cupy use too. Raises InputError for what is
     no stream.

@@ -237,9 +237,9 @@ def test_wrong_targets_are_named():
 
 
 def test_cuda_that_is_missing_says_what_to_install(without_gpu):
-    with pytest.raises(CudaError, match="pycuda is not installed; .*minicomp.cuda."):
+    with pytest.raises(CudaError, match=r"pycuda is not installed; .*minicomp.cuda."):
         Net().to("cuda")
-    with pytest.raises(CudaError, match="pycuda is not installed; .*minicomp.cuda."):
+    with pytest.raises(CudaError, match=r"pycuda is not installed; .*minicomp.cuda."):
         nn.Linear(2, 2, device="cuda")
 
 

@@ -11,7 +11,8 @@ for the whole device; the pool does neither in a program that repeats itself.
 Streams: what is given back may still be read or written by kernels that are queued. They are
 queued on the stream that the memory was taken for, so it is handed out for that stream alone: its
 next user is queued behind them. Where another stream has used it as well (`used_on`), the first
-one is made to wait for the other before.
+one is made to wait for the other before. An allocation keeps the handles of its streams, and with
+them the streams (see `streams`).
 """
 
 from __future__ import annotations
@@ -125,9 +126,17 @@ class MemoryPool:
                 return
             if self._cached + allocation.size > self._limit:
                 self.empty_cache()
-            key = (allocation.stream, allocation.size)
+            # As plain numbers: what is merely held for later keeps no stream.
+            key = (int(allocation.stream), allocation.size)
             self._free.setdefault(key, []).append(int(allocation))
             self._cached += allocation.size
+
+    def hand_over(self, allocation: Allocation, stream: int) -> None:
+        """Let work on `stream`, from now on, use the memory: it waits for what the memory was taken
+        for, and the memory's next user will wait for it."""
+        if stream != allocation.stream:
+            self._order(stream, allocation.stream)
+            allocation.used_on(stream)
 
     def empty_cache(self) -> None:
         """Give all that is held for later back to the device, after what is queued there."""

@@ -67,6 +67,9 @@ class PycudaDriver:
         major, minor = device.compute_capability()
         self.identity = f"{device.name()} ({major}.{minor}), CUDA driver {_driver_version()}"
         self._context = PrimaryContext(device, self._library)
+        number = c_int()
+        self._library.cuCtxGetDevice(byref(number))
+        DeviceArray.device_number = number.value
         self._launcher = Launcher(self._library, self._context.enter)
         limit = int(device.total_memory() * CACHED_PART)
         self._pool = MemoryPool(self._allocate, self._release, self._order, limit)
@@ -123,8 +126,7 @@ class PycudaDriver:
         if type(array) is DeviceArray:
             memory = array.gpudata
             if type(memory) is Allocation and memory.stream != stream:
-                self._order(stream, memory.stream)
-                memory.used_on(stream)
+                self._pool.hand_over(memory, stream)
             name = self._name_of(array.dtype)
             return DeviceArgument(memory, array.shape, array.strides, name, False, None, False)
         argument = read_interface(array)
