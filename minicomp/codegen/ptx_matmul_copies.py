@@ -62,15 +62,16 @@ class TileCopy:
         self.builder, self.indices = builder, indices
         self.tile, self.stage_offset = tile, stage_offset
         builder.comment(f"this thread's share of copying {tile.name}")
-        near, far = thread % tile.near_threads * tile.vector, thread // tile.near_threads
+        near_threads = min(tile.near_threads, threads)
+        near, far = thread % near_threads * tile.vector, thread // near_threads
         lane, self.depth = (near, far) if tile.near == "lanes" else (far, near)
         self.lane = source.first_lane + lane
         outer, inner = (self.depth, lane) if tile.inner == "lanes" else (lane, self.depth)
         self.place = SharedPlace(builder, indices, tile.shared, outer, inner)
         self.next = self._first_address(source)
-        self.shares = self._shares(max(1, threads // tile.near_threads))
+        self.shares = self._shares(near_threads, threads // near_threads)
         #: with more threads than there is to copy, those that take part
-        accesses = tile.near_threads * tile.far_extent
+        accesses = near_threads * tile.far_extent
         self.takes_part = self._below(thread, accesses) if accesses < threads else None
         self.loaded: list[list[Register]] = []
 
@@ -84,12 +85,12 @@ class TileCopy:
         builder.emit(f"add.s64 {register}, {base}, {constant}")
         return register
 
-    def _shares(self, far_threads: int) -> list[Share]:
+    def _shares(self, near_threads: int, far_threads: int) -> list[Share]:
         """The block passes over the tile as often as it takes."""
         tile = self.tile
         steps = [
             (near, far)
-            for near in range(0, tile.near_extent, tile.near_threads * tile.vector)
+            for near in range(0, tile.near_extent, near_threads * tile.vector)
             for far in range(0, tile.far_extent, far_threads)
         ]
         return [Share(*step) if tile.near == "lanes" else Share(*reversed(step)) for step in steps]

@@ -47,13 +47,19 @@ MMA_OPERANDS = {"float16": ("f16", 16), "bfloat16": ("bf16", 16), "float32": ("t
 class GpuMatmulSchedule(MatmulSchedule):
     """How a matrix product runs on a GPU. Sizes are in elements.
 
-    `family`: "naive" gives each element of the output a thread, which reads its operands from
-    global memory. "reduction" is for a product with a vector: a reduction kernel does it, whose
-    schedule `ptx_schedule` chooses; all else here is without meaning then. "simt" and "mma" copy tiles of `block_depth` to a ring of `stages` in shared
-    memory; each warp computes a tile of `warp_rows` x `warp_columns`, by multiplications of single
-    numbers or by the tensor cores (float32 is then rounded to TF32). `lane_rows` of a warp's 32
-    threads are along the rows ("simt"). Blocks start in an order that visits `group_rows` tiles
-    down before it goes on to the right, so that those at work share operands in the L2 cache.
+    `family` is one of
+
+    - "naive": a thread for each element of the output, in blocks of `block_rows` x `block_columns`;
+      operands are read from global memory.
+    - "reduction": for a product with a vector. A reduction kernel does it, with the schedule that
+      `ptx_schedule` chooses; nothing else here has a meaning then.
+    - "simt" and "mma": tiles of `block_depth` are copied to a ring of `stages` in shared memory;
+      each warp computes a tile of `warp_rows` x `warp_columns`, by multiplying single numbers, or
+      by the tensor cores (float32 is then rounded to TF32). `lane_rows` of a warp's 32 threads are
+      along the rows ("simt").
+
+    Blocks start in an order that visits `group_rows` tiles down before it goes on to the right, so
+    that those at work at a time share operands in the L2 cache.
     """
 
     block_rows: int = 128
@@ -127,7 +133,8 @@ class GpuMatmulPlan:
 
     def _mma_complaint(self) -> str:
         schedule = self.schedule
-        kinds = {self.kernel.arguments[view.buffer].dtype for view in (self.kernel.a, self.kernel.b)}
+        kernel = self.kernel
+        kinds = {kernel.arguments[view.buffer].dtype for view in (kernel.a, kernel.b)}
         if len(kinds) != 1 or not kinds < MMA_OPERANDS.keys():
             return "tensor cores take two operands of float16, of bfloat16 or of float32"
         if self.kernel.accumulate != "float32":
