@@ -48,7 +48,10 @@ class PrimaryContext:
             )
         atexit.register(self._leave)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_note_fork)
+            # The child cannot pop anything any more, so there must be nothing on its stack.
+            os.register_at_fork(
+                before=self._leave, after_in_parent=self.enter, after_in_child=_note_fork
+            )
 
     def enter(self) -> None:
         """Make the context current on this thread. CudaError in a forked child."""
