@@ -92,7 +92,8 @@ class Memory:
                 return self.builder.add(self.splat(self.values[atom], lanes), self._lane_offsets(1))
             return self.values[atom]
         if isinstance(atom, Element):
-            return self._checked_element(atom)
+            entry = self.convert(self.visitor(atom.scalar), "int64")
+            return entry if atom.is_in_range else self._checked_element(atom, entry)
         assert isinstance(atom, Quotient | Remainder)
         # Unsigned division wants a non-negative numerator: add a multiple of the divisor.
         low = atom.numerator.bounds[0]
@@ -104,14 +105,13 @@ class Memory:
         quotient = self.builder.udiv(numerator, divisor)
         return self._add(quotient, literal(i64, -lift)) if lift else quotient
 
-    def _checked_element(self, atom: Element) -> ir.Value:
+    def _checked_element(self, atom: Element, entry: ir.Value) -> ir.Value:
         """An entry of an index tensor, wrapped, checked and clamped: it can not leave its axis.
 
         An entry out of range sets the status word, from which the runtime raises after the
         kernel is done; until then the entry counts as 0.
         """
         builder = self.builder
-        entry = self.convert(self.visitor(atom.scalar), "int64")
         lanes = lanes_of(entry)
         extent, zero = literal(i64, atom.extent, lanes), literal(i64, 0, lanes)
         negative = builder.icmp_signed("<", entry, zero)

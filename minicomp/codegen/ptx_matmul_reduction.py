@@ -86,7 +86,7 @@ class _Substitution:
 
         def replaced(atom: Atom) -> Index | None:
             if isinstance(atom, Element):
-                return Index.of(Element(self(atom.scalar), atom.extent))
+                return Index.of(replace(atom, scalar=self(atom.scalar)))
             return None
 
         return index.substitute(replaced)

@@ -123,6 +123,8 @@ class Memory:
     def _checked(self, value: Any, atom: Element) -> Index:
         builder = self.builder
         entry = builder.mov(value, "s64")
+        if atom.is_in_range:
+            return self._bound(entry.as_type("u64"), atom)
         wrapped = builder.selp(
             builder.add(entry, atom.extent), entry, builder.setp("lt", entry, 0)
         ).as_type("u64")
@@ -132,11 +134,13 @@ class Memory:
         report = bad if self.point.guard is None else builder.and_(bad, self.point.guard)
         with builder.when(report):
             builder.store("global", "s32", self.status, 1)
-        safe = builder.selp(0, wrapped, bad)
+        return self._bound(builder.selp(0, wrapped, bad), atom)
+
+    def _bound(self, entry: Register, atom: Element) -> Index:
+        """An entry in range as a variable of the index arithmetic."""
         if atom.extent <= 2**31:
-            safe = builder.cvt(safe, "u32")
-        variable = LoopVariable(f"entry {safe}", atom.extent)
-        return self.indices.bind(variable, safe)
+            entry = self.builder.cvt(entry, "u32")
+        return self.indices.bind(LoopVariable(f"entry {entry}", atom.extent), entry)
 
     def position(self, index: Index, dtype: str) -> Lanes:
         """The index itself as a number of `dtype`."""

@@ -112,7 +112,7 @@ def _substituted(kernel: LoopKernel, replacement: Callable[[Atom], Index | None]
     def new_atom(atom: Atom) -> Index | None:
         if isinstance(atom, Element):
             key = id(atom.scalar)
-            atoms.setdefault(key, Element(new_scalar(atom.scalar), atom.extent))
+            atoms.setdefault(key, replace(atom, scalar=new_scalar(atom.scalar)))
             return Index(((atoms[key], 1),))
         return replacement(atom)
 

@@ -72,14 +72,16 @@ class Remainder:
 
 @dataclass(frozen=True)
 class Element:
-    """An index that is itself data: an entry of an index tensor, already known to be in range.
+    """An index that is itself data: an entry of an index tensor.
 
     `scalar` is a `kernels.Scalar` of an integer dtype; the back end wraps negative entries,
-    checks the range and clamps (see `codegen`), so that no index can leave its buffer.
+    checks the range and clamps (see `codegen`), so that no index can leave its buffer. There is
+    no need to where the entry `is_in_range` by the way it is computed: what argmax gives, say.
     """
 
     scalar: Any
     extent: int
+    is_in_range: bool = False
 
     def __str__(self) -> str:
         return f"[{self.scalar}]"

@@ -369,9 +369,11 @@ class _Lowering:
         else:
             pick = self.element(indices, index)
             before, after = index[:axis], index[axis + 1 :]
-        self._status()
+        is_in_range = lies_within(indices, source.shape[axis])
+        if not is_in_range:
+            self._status()
         # Even along an axis of one entry the entry must be looked at: it may be out of range.
-        atom = Index(((Element(pick, source.shape[axis]), 1),))
+        atom = Index(((Element(pick, source.shape[axis], is_in_range), 1),))
         return self.element(source, (*before, atom, *after))
 
     def _fold(self, value: Value, index: tuple[Index, ...]) -> Scalar:
@@ -430,6 +432,21 @@ class _Lowering:
     def _locations(self) -> tuple[Location, ...]:
         found = [v.location for v in self.cluster.members if v.location is not None]
         return tuple(dict.fromkeys(found))
+
+
+def lies_within(value: Value, extent: int) -> bool:
+    """Whether the entries of an index tensor are in [0, extent) by the way they are computed."""
+    while kind(value) == "movement":
+        (value,) = value.operands
+    match value.op:
+        case "argmax" | "argmin":
+            shape, axes = fold_space(value)
+            return prod(shape[axis] for axis in axes) <= extent
+        case "iota":
+            return value.shape[value.attributes["axis"]] <= extent
+        case "full":
+            return 0 <= value.attributes["value"] < extent
+    return False
 
 
 def fold_space(fold: Value | None) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -10,18 +10,25 @@ goes through partial results: rows of a few thousand elements each, and then the
 A kernel's parallel loops are over results, so without this a full sum would run on one thread. It
 is also the more accurate sum: the rounding error of a chain grows with its length, and here no
 chain is long (blocked summation: Higham, "The Accuracy of Floating Point Summation", 1993).
+
+An argmax looks for the first part that has the greatest element, by the maxima of all parts, and
+then in that part alone: the pass over all elements compares numbers and carries no positions.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isqrt, prod
 
 from minicomp.ir import Graph, Value, rewrite
-from minicomp.ir.ops import make
+from minicomp.ir.ops import kind
+from minicomp.passes.build import broadcasted, build, casted, full_like, reshaped
 
-#: Associative reductions; argmax and argmin would have to carry positions along.
+#: Associative reductions.
 SPLITTABLE = ("sum", "prod", "max", "min", "any", "all")
+#: Of a position the extremum that it is the position of; both take NaN for the most extreme.
+EXTREMUM = {"argmax": "max", "argmin": "min"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,8 @@ def split_reductions(graph: Graph) -> Graph:
 
 
 def _split(value: Value) -> Value | None:
-    if value.op not in SPLITTABLE:
+    is_pick = value.op in EXTREMUM
+    if value.op not in SPLITTABLE and not is_pick:
         return None
     (operand,) = value.operands
     axes, shape = value.attributes["axes"], operand.shape
@@ -64,27 +72,46 @@ def _split(value: Value) -> Value | None:
     part = _part_length(length, value.size, limits)
     if value.size >= limits.enough or length < limits.long or part is None:
         return None
+    if is_pick and (operand.dtype == "bool" or not _is_in_memory(operand)):
+        return None
     first = axes[0]
-    before, after = shape[:first], shape[axes[-1] + 1 :]
+    parted = (*shape[:first], length // part, part, *shape[axes[-1] + 1 :])
+    whole = _picked(value, parted, first) if is_pick else _folded(value, parted, first)
+    return build(value, "reshape", whole, shape=value.shape)
 
-    def reduced(source: Value, axis: int) -> Value:
-        attributes = {"axes": (axis,), "keepdims": False}
-        return make(value.op, [source], attributes, value.location)
 
-    def reshaped(source: Value, new_shape: tuple[int, ...]) -> Value:
-        return make("reshape", [source], {"shape": new_shape}, value.location)
-
-    def cast(source: Value, dtype: str) -> Value:
-        if source.dtype == dtype:
-            return source
-        return make("cast", [source], {"dtype": dtype}, value.location)
-
+def _folded(value: Value, parted: Sequence[int], axis: int) -> Value:
+    """The reduction over axes `axis` and `axis` + 1 of the operand in that shape."""
     # Partial sums of two-byte floats are kept in float32, as the sum of a single kernel is.
+    (operand,) = value.operands
     halves = value.dtype in ("float16", "bfloat16")
-    source = cast(operand, "float32") if halves else operand
-    parts = reshaped(source, (*before, length // part, part, *after))
-    whole = reduced(reduced(parts, first + 1), first)
-    return reshaped(cast(whole, value.dtype), value.shape)
+    source = casted(value, operand, "float32") if halves else operand
+    partial = _reduced(value, value.op, reshaped(value, source, parted), axis + 1)
+    return casted(value, _reduced(value, value.op, partial, axis), value.dtype)
+
+
+def _picked(value: Value, parted: Sequence[int], axis: int) -> Value:
+    """The position of the extremum: that of the first part that has it, then within that part."""
+    (operand,) = value.operands
+    parts = reshaped(value, operand, parted)
+    best = _reduced(value, EXTREMUM[value.op], parts, axis + 1)
+    part = _reduced(value, value.op, best, axis)
+    one = [*parted[:axis], 1, *parted[axis + 1 :]]
+    index = reshaped(value, part, [*parted[:axis], 1, 1, *parted[axis + 2 :]])
+    there = build(value, "take_along_axis", parts, broadcasted(value, index, one), axis=axis)
+    place = _reduced(value, value.op, there, axis, axis + 1)
+    return build(value, "add", build(value, "mul", part, full_like(part, parted[axis + 1])), place)
+
+
+def _reduced(value: Value, op: str, source: Value, *axes: int) -> Value:
+    return build(value, op, source, axes=axes, keepdims=False)
+
+
+def _is_in_memory(value: Value) -> bool:
+    """Whether a part of the value can be read again: it is an array of the caller's."""
+    while kind(value) == "movement":
+        (value,) = value.operands
+    return value.op in ("input", "parameter")
 
 
 def limits_of(value: Value) -> Limits:

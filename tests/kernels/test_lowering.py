@@ -14,6 +14,8 @@ from minicomp.ir.ops import kind, make
 from minicomp.ir.text import parse
 from minicomp.kernels.indexing import Index, LoopVariable
 from minicomp.kernels.lowering import STATUS, Cluster, NotFusable, contiguous, lower, movement_index
+from minicomp.kernels.program import build_program
+from minicomp.passes.fuse import fuse
 
 
 def graph_of(arguments, *lines, returned=None):
@@ -313,3 +315,25 @@ def test_kernels_mean_what_the_graph_means(graph, seed):
     inputs, parameters = arrays_for(graph, seed)
     outputs = program_outputs(graph, inputs, parameters)
     assert_computes(graph, outputs, inputs, parameters)
+
+
+@pytest.mark.parametrize(
+    ("index", "is_checked"),
+    [
+        ("%0 = argmax(%x) {axes=[1], keepdims=false} : i64[8]", False),  # of 4 columns
+        ("%0 = iota() {shape=[8], axis=0, dtype=i64} : i64[8]", False),
+        ("%0 = full() {shape=[8], value=7, dtype=i64} : i64[8]", False),
+        ("%0 = full() {shape=[8], value=-1, dtype=i64} : i64[8]", True),
+        ("%0 = full() {shape=[8], value=8, dtype=i64} : i64[8]", True),
+        ("%0 = cast(%i) {dtype=i64} : i64[8]", True),
+        ("%0 = mul(%i, %i) : i32[8]", True),
+    ],
+)
+def test_a_gather_checks_the_entries_that_may_be_out_of_range(index, is_checked):
+    graph = parse(
+        f"graph f(%x: f32[8,4], %i: i32[8]) {{ {index}"
+        " %1 = take(%x, %0) {axis=0} : f32[8,4] return %1 }"
+    )
+    kernels = [call.kernel for call in build_program(graph, fuse(graph)).calls]
+    names = [argument.name for kernel in kernels for argument in kernel.arguments]
+    assert ("status" in names) is is_checked

@@ -51,9 +51,61 @@ def test_others_are_left_alone(why, shape, axes, result):
     assert split_reductions(graph) == graph
 
 
+def test_a_position_by_print():
+    graph = split_reductions(reducing((LONG,), (0,), (), op="argmax", result_kind="i64"))
+    assert [line.strip() for line in str(graph).splitlines()[1:-1]] == [
+        "%0 = reshape(%x) {shape=[8,8192]} : f32[8,8192]",
+        "%1 = max(%0) {axes=[1], keepdims=false} : f32[8]",
+        "%2 = argmax(%1) {axes=[0], keepdims=false} : i64[]",
+        "%3 = full() {shape=[], value=8192, dtype=i64} : i64[]",
+        "%4 = mul(%2, %3) : i64[]",
+        "%5 = reshape(%2) {shape=[1,1]} : i64[1,1]",
+        "%6 = broadcast(%5) {shape=[1,8192]} : i64[1,8192]",
+        "%7 = take_along_axis(%0, %6) {axis=0} : f32[1,8192]",
+        "%8 = argmax(%7) {axes=[0,1], keepdims=false} : i64[]",
+        "%9 = add(%4, %8) : i64[]",
+        "%10 = reshape(%9) {shape=[]} : i64[]",
+        "return %10",
+    ]
+
+
 @pytest.mark.parametrize("op", ["argmax", "argmin"])
-def test_positions_are_not_split(op):
-    graph = reducing((LONG,), (0,), (), op=op, result_kind="i64")
+@pytest.mark.parametrize("values", ["few", "one", "nan", "last", "integers"])
+@pytest.mark.parametrize(
+    ("shape", "axes", "result"),
+    [
+        ((LONG,), (0,), ()),
+        ((300, 300), (0, 1), ()),
+        ((3, LONG), (1,), (3,)),
+        ((LONG, 2), (0,), (2,)),
+    ],
+)
+def test_split_positions_are_the_first_ones(op, values, shape, axes, result):
+    random = np.random.default_rng(0)
+    x = random.integers(0, 5, shape).astype(np.float32)  # each value comes many times
+    if values == "one":
+        x[...] = 1
+    elif values == "nan":
+        x[random.random(shape) < 1e-4] = np.nan
+    elif values == "last":
+        x.reshape(-1)[-1] = 9 if op == "argmax" else -9
+    elif values == "integers":
+        x = random.integers(-(2**31), 2**31, shape, np.int32)
+    kind = "i32" if values == "integers" else "f32"
+    graph = reducing(shape, axes, result, op=op, kind=kind, result_kind="i64")
+    split = verify(split_reductions(graph))
+    assert split != graph
+    expected = interpret_flat(graph, [x])[0]
+    assert_same_bits(interpret_flat(split, [x])[0], expected)
+    assert_same_bits(minicomp.compile(graph)(x), expected)
+
+
+def test_positions_in_what_is_computed_are_not_split():
+    """To look at one part again all would have to be kept."""
+    graph = parse(
+        f"graph f(%x: f32[{LONG}]) {{ %0 = neg(%x) : f32[{LONG}]"
+        " %1 = argmax(%0) {axes=[0], keepdims=false} : i64[] return %1 }"
+    )
     assert split_reductions(graph) == graph
 
 
