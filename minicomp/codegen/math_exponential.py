@@ -105,7 +105,7 @@ class Exponential(Basics):
         near_one = self.mul(self.exp_near_zero(r), self.power_of_two(n, step))
         e = self.mul(near_one, self.like(x, 2.0**-step))
         one = self.like(x, 1.0)
-        ratio = self.div(e, self.add(one, e))
+        ratio = self.quotient(e, self.add(one, e))
         # 1 - ratio, or e - e*ratio, which is the ratio again with less error.
         larger = self.where(self.lt(x, self.like(x, 0.0)), e, one)
         return self.fma(self.neg(larger), ratio, larger)

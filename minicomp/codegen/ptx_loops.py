@@ -20,7 +20,7 @@ What is the same for a whole row is computed once by the row's own part, before 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -32,7 +32,12 @@ from minicomp.codegen.ptx_lanes import Lanes
 from minicomp.codegen.ptx_memory import GlobalBuffer, Point
 from minicomp.codegen.ptx_reduce import Fold, Team, combine_threads
 from minicomp.codegen.ptx_scan import Scan
-from minicomp.codegen.ptx_schedule import GpuLoopSchedule
+from minicomp.codegen.ptx_schedule import (
+    GpuLoopSchedule,
+    free_registers,
+    live_words,
+    words_of,
+)
 from minicomp.codegen.ptx_types import Register
 from minicomp.codegen.scalar import ScalarVisitor
 from minicomp.ir import ITEMSIZE
@@ -271,21 +276,36 @@ class _LoopEmission:
         return position
 
     def _do(self, sweep: Sweep, parts: Sequence[Part], folds: Sequence[Sequence[Fold]]) -> None:
-        """A sweep's work at some parts: all loads first, so that they are in flight together."""
-        for part in parts:
-            for load in self._loads(sweep_roots(sweep)):
-                part.visitor(load)
-        for part in parts:
-            for fold in folds[part.row]:
-                fold.fold(part.emitter, part.visitor(fold.reduction.scalar), self.position)
-            self._store(sweep, part)
+        """A sweep's work at some parts, a few at a time: first what they load, so that it is in
+        flight together."""
+        for group in self._groups(sweep, parts):
+            for part in group:
+                for load in self._loads(sweep_roots(sweep)):
+                    part.visitor(load)
+            for part in group:
+                for fold in folds[part.row]:
+                    fold.fold(part.emitter, part.visitor(fold.reduction.scalar), self.position)
+                self._store(sweep, part)
+
+    def _groups(self, sweep: Sweep, parts: Sequence[Part]) -> Iterator[Sequence[Part]]:
+        """Parts of which there are registers for all that they load now."""
+        if not parts:
+            return
+        new = [load for load in self._loads(sweep_roots(sweep)) if id(load) not in parts[0].visitor.done]
+        words = sum(words_of(load.dtype) for load in new) * self.schedule.vector
+        free = free_registers(self.kernel, self.schedule.vector, self.schedule.threads)
+        if self.schedule.resident and sweep is not self.kernel.sweeps[0]:
+            free -= self._chunks * self.schedule.vector * live_words(self.kernel)
+        size = max(free // max(words, 1), 1)
+        for start in range(0, len(parts), size):
+            yield parts[start : start + size]
 
     def _store(self, sweep: Sweep, part: Part) -> None:
         for store in sweep.stores:
             part.emitter.store(store.buffer, store.index, part.visitor(store.scalar))
 
-    def _loads(self, roots: Sequence[Scalar]) -> Iterable[Scalar]:
-        """What can be loaded at once: not what lies at an index that is loaded itself."""
+    def _loads(self, roots: Sequence[Scalar]) -> list[Load]:
+        """What differs within a row and is loaded for some scalars."""
         return [
             scalar for scalar in walk(roots)
             if isinstance(scalar, Load) and self.varying(scalar)

@@ -14,7 +14,9 @@ argmax and argmin carry a pair: the best value and its position.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from math import gcd
 
 from minicomp.codegen.fold_ops import COMBINE, identity
 from minicomp.codegen.ptx_builder import PTXBuilder
@@ -61,6 +63,7 @@ class Fold:
     def __init__(self, emitter: PTXEmitter, reduction: Reduction, row_size: int, width: int):
         self.emitter, self.reduction, self.width = emitter, reduction, width
         self.is_pick = reduction.op in PICKS
+        self.name = f"{reduction.op}_{reduction.number}"
         source = reduction.scalar.dtype if self.is_pick else reduction.dtype
         self.dtype = COMPUTED.get(source, source)
         self.position_dtype = "int32" if row_size < 2**31 else "int64"
@@ -84,7 +87,19 @@ class Fold:
             active = Lanes("bool", (guard,))
             pairs = zip(state, self.identity(), strict=True)
             state = tuple(emitter.where(active, x, nothing) for x, nothing in pairs)
-        self.state = state if self.state is None else self.combine(self.state, state)
+        self.state = state if self.state is None else self._extended(self.state, state)
+
+    def _extended(self, a: State, b: State) -> State:
+        """The state of a's elements and then b's one. A thread's positions rise: of equal elements
+        the one that it has is the first."""
+        if not self.is_pick:
+            return self.combine(a, b)
+        emitter = self.emitter
+        keeps = emitter.le(b[0], a[0]) if self.reduction.op == "argmax" else emitter.ge(b[0], a[0])
+        better = emitter.logical_not(keeps)
+        if self.dtype in FLOATING:  # a NaN is kept
+            better = emitter.logical_and(better, emitter.eq(a[0], a[0]))
+        return emitter.where(better, b[0], a[0]), emitter.where(better, b[1], a[1])
 
     def combine(self, a: State, b: State) -> State:
         """The state of a's elements and b's."""
@@ -111,7 +126,7 @@ class Fold:
     def begin(self) -> None:
         """Give the accumulators registers, which hold the identity."""
         self.state = tuple(
-            Lanes(x.dtype, tuple(_variable(self.emitter, x, f"r{self.reduction.number}")
+            Lanes(x.dtype, tuple(_variable(self.emitter, x, self.name)
                                  for _ in range(self.width)))
             for x in self.identity()
         )  # fmt: skip
@@ -197,46 +212,76 @@ def _combine_warps(
     builder: PTXBuilder, thread: Register, team: Team, folds: Sequence[Fold]
 ) -> None:
     """Through shared memory: partial results by warp, then team, then lane."""
-    base_bit = max(team.low, WARP_BITS)
     builder.comment(f"combine {team.warps} partial results through shared memory")
-    part = builder.shr(thread, base_bit)
-    key = builder.and_(thread, (1 << team.low) - 1)
+    part, key = builder.shr(thread, max(team.low, WARP_BITS)), _key(builder, thread, team)
     if team.threads >> team.high > 1:
         part = builder.and_(part, team.warps - 1)
-        key = builder.mad(builder.shr(thread, team.high), 1 << team.low, key)
-    place = builder.mad(part, team.keys, key)
+    place = part if key is None else builder.mad(part, team.keys, key)
     # Of the lanes that hold the same, one writes.
     copies = (1 << min(team.high, WARP_BITS)) - (1 << min(team.low, WARP_BITS))
     writes = builder.setp("eq", builder.and_(thread, copies), 0) if copies else None
     arrays = [_shared_arrays(builder, fold, team) for fold in folds]
-    for fold, symbols in zip(folds, arrays, strict=True):
-        for component, symbol in zip(fold.state or fold.identity(), symbols, strict=True):
-            _write(builder, symbol, place, component.wide(fold.width), writes)
+    for fold, components in zip(folds, arrays, strict=True):
+        for component, array in zip(fold.state or fold.identity(), components, strict=True):
+            values = component.wide(fold.width).values
+            size = shared_size(component.dtype) * fold.width
+            write_shared(builder, _element(builder, array, place, size), values,
+                         component.dtype, writes)  # fmt: skip
     builder.barrier()
-    for fold, symbols in zip(folds, arrays, strict=True):
-        parts = [
-            tuple(
-                _read(builder, symbol, key, component.dtype, fold.width, warp * team.keys)
-                for component, symbol in zip(fold.identity(), symbols, strict=True)
-            )
-            for warp in range(team.warps)
-        ]
-        while len(parts) > 1:
-            half = len(parts) // 2
-            parts = [fold.combine(a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
-        fold.state = parts[0]
+    for fold, components in zip(folds, arrays, strict=True):
+        _read_partial_results(builder, team, fold, components, key)
+
+
+def _key(builder: PTXBuilder, thread: Register, team: Team) -> Register | None:
+    """The number of the thread's team; None where there is one."""
+    if team.keys == 1:
+        return None
+    key = builder.and_(thread, (1 << team.low) - 1) if team.low else None
+    if team.threads >> team.high == 1:
+        return key
+    above = builder.shr(thread, team.high)
+    return above if key is None else builder.mad(above, 1 << team.low, key)
 
 
 def _shared_arrays(builder: PTXBuilder, fold: Fold, team: Team) -> list[Register]:
     """Shared memory for a fold's partial results: the address of an array per component."""
     count = team.warps * team.keys * fold.width
+    name = f"partial_{fold.name}"
     return [
-        builder.mov(
-            builder.shared_array(f"partial{fold.reduction.number}", count * shared_size(x.dtype)),
-            "u32",
-        )
+        builder.mov(builder.shared_array(name, count * shared_size(x.dtype)), "u32")
         for x in fold.identity()
     ]
+
+
+def _read_partial_results(
+    builder: PTXBuilder, team: Team, fold: Fold, arrays: Sequence[Register], key: Register | None
+) -> None:
+    """Set a fold's state to all partial results of the thread's team, one after the other."""
+    dtypes = [component.dtype for component in fold.identity()]
+    sizes = [shared_size(dtype) * fold.width for dtype in dtypes]
+    addresses = [
+        _element(builder, array, key, size) for array, size in zip(arrays, sizes, strict=True)
+    ]
+    # Without others in between, the results of several warps are read at once.
+    together = 4 if team.keys * fold.width == 1 and team.warps >= 4 else 1
+    fold.state = None
+    for warp in range(0, team.warps, together):
+        read = [
+            read_shared(builder, address, dtype, fold.width * together, warp * team.keys * size)
+            for address, dtype, size in zip(addresses, dtypes, sizes, strict=True)
+        ]
+        for number in range(together):
+            part = tuple(
+                Lanes(x.dtype, x.values[number * fold.width : (number + 1) * fold.width])
+                for x in read
+            )
+            fold.state = part if fold.state is None else fold.combine(fold.state, part)
+
+
+def _element(
+    builder: PTXBuilder, array: Register, place: Register | None, size: int
+) -> Register:
+    return array if place is None else builder.mad(place, size, array)
 
 
 def shared_size(dtype: str) -> int:
@@ -245,41 +290,37 @@ def shared_size(dtype: str) -> int:
 
 
 def write_shared(
-    builder: PTXBuilder, address: Register, value: Operand, dtype: str, offset: int
+    builder: PTXBuilder,
+    address: Register,
+    values: Sequence[Operand],
+    dtype: str,
+    condition: Register | None,
 ) -> None:
+    """Adjacent values, where the condition holds if there is one."""
+    kind = REGISTER[dtype]
     if dtype == "bool":
-        number = builder.selp(1, 0, value) if isinstance(value, Register) else int(value)
-        builder.store("shared", "u32", address, number, offset)
-    else:
-        builder.store("shared", REGISTER[dtype], address, value, offset)
+        kind = "u32"
+        values = [builder.selp(1, 0, v) if isinstance(v, Register) else int(v) for v in values]
+    count, size = _at_once(len(values), dtype), shared_size(dtype)
+    for start in range(0, len(values), count):
+        with nullcontext() if condition is None else builder.when(condition):
+            builder.store("shared", kind, address, values[start : start + count], start * size)
 
 
-def read_shared(builder: PTXBuilder, address: Register, dtype: str, offset: int) -> Register:
-    if dtype == "bool":
-        return builder.setp("ne", builder.load("shared", "u32", address, offset), 0)
-    return builder.load("shared", REGISTER[dtype], address, offset)
-
-
-def _write(
-    builder: PTXBuilder, array: Register, place: Register, x: Lanes, writes: Register | None
-) -> None:
-    size = shared_size(x.dtype)
-    address = builder.mad(place, size * len(x.values), array)
-    for lane, value in enumerate(x.values):
-        if writes is None:
-            write_shared(builder, address, value, x.dtype, lane * size)
-        else:
-            with builder.when(writes):
-                write_shared(builder, address, value, x.dtype, lane * size)
-
-
-def _read(
-    builder: PTXBuilder, array: Register, key: Register, dtype: str, width: int, place: int
+def read_shared(
+    builder: PTXBuilder, address: Register, dtype: str, width: int, offset: int
 ) -> Lanes:
-    size = shared_size(dtype)
-    address = builder.mad(key, size * width, array)
-    values = [
-        read_shared(builder, address, dtype, (place * width + lane) * size)
-        for lane in range(width)
-    ]
+    """Adjacent values."""
+    kind = "u32" if dtype == "bool" else REGISTER[dtype]
+    count, size = _at_once(width, dtype), shared_size(dtype)
+    values: list[Register] = []
+    for start in range(0, width, count):
+        values += builder.load_vector("shared", kind, count, address, offset + start * size)
+    if dtype == "bool":
+        values = [builder.setp("ne", value, 0) for value in values]
     return Lanes(dtype, tuple(values))
+
+
+def _at_once(width: int, dtype: str) -> int:
+    """How many of adjacent values one access to shared memory takes: up to 16 bytes."""
+    return gcd(width, 16 // shared_size(dtype))

@@ -21,18 +21,19 @@ from minicomp.codegen.loop_schedule import operations, vector_axis
 from minicomp.codegen.ptx_kernel import GpuTarget
 from minicomp.codegen.ptx_memory import WIDEST, alignment_of
 from minicomp.ir import ITEMSIZE
-from minicomp.kernels import Literal, LoopKernel, Scalar, Schedule
+from minicomp.kernels import Literal, Load, LoopKernel, Scalar, Schedule, Sweep
 from minicomp.kernels.indexing import Index, LoopVariable, index_variables
-from minicomp.kernels.walk import accesses, kernel_roots, stores, sweep_roots
+from minicomp.kernels.walk import accesses, kernel_roots, stores, sweep_roots, walk
 
 MOST_THREADS = 1024  # of a block
 #: Registers of a multiprocessor, and the most of a thread.
 REGISTERS, MOST_REGISTERS = 65536, 255
-#: Registers that a thread needs beside the values that it keeps from sweep to sweep.
-WORKING_REGISTERS = 28
-#: Vectors of a row that a thread has, if it may choose. Twice as many are about as good; with
-#: fewer there would be more barriers than work.
-VECTORS_OF_ROW = 2
+#: Registers of a thread for addresses and the like; and for the values of each lane that is being
+#: worked on, beside what it loads.
+OWN_REGISTERS, LANE_REGISTERS = 24, 3
+#: Elements of a row, and vectors, that a thread has at least, if it may choose: with fewer there
+#: are more barriers than work. Twice as many are about as good.
+ELEMENTS_OF_ROW, VECTORS_OF_ROW = 8, 2
 #: Threads that keep a multiprocessor busy waiting for memory.
 BUSY_THREADS = 1024
 #: The most slices of a column: their results are combined by every thread.
@@ -41,8 +42,10 @@ MOST_SLICES = 64
 LINE = 8
 #: In simple instructions: with more than this to do to an element nothing is gained by a second.
 HEAVY = 90
-#: The most of a column that is unrolled.
-MOST_STEPS = 8
+#: The most vectors that a thread has in flight.
+MOST_UNROLLED = 8
+#: The most registers of what a thread keeps of a column.
+MOST_OF_COLUMN = 48
 
 
 @dataclass(frozen=True)
@@ -79,12 +82,15 @@ def _along_rows(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     vectors = -(-kernel.row_size // vector)
     scan = is_scan(kernel)
     # A team that leaves each thread a few vectors, and not so many teams that the GPU is idle.
-    team = _power_of_two(-(-vectors // VECTORS_OF_ROW), most=256 if scan else MOST_THREADS)
+    share = max(VECTORS_OF_ROW, ELEMENTS_OF_ROW // vector)
+    team = _power_of_two(-(-vectors // share), most=256 if scan else 512)
     while 2 * team <= min(vectors, MOST_THREADS) and kernel.rows * team < _wanted(target):
         team *= 2
-    while team < MOST_THREADS and not _fits(kernel, vectors, vector, team):
-        team *= 2
-    resident = _fits(kernel, vectors, vector, team) and not scan
+    # Few threads hold more than many: each needs some registers for itself.
+    fitting = [size for size in (team, 512, 256) if _fits(kernel, vectors, vector, size)]
+    resident = bool(fitting) and not scan
+    team = fitting[0] if resident else team
+    resident &= len(kernel.sweeps) > 1 or -(-vectors // team) <= MOST_UNROLLED
     threads = max(team, _block_size(kernel.rows * team, target, most=128))
     unroll = 1 if scan else min(4, -(-vectors // team))
     return GpuLoopSchedule("inner", vector, threads, team, unroll, resident)
@@ -93,8 +99,19 @@ def _along_rows(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
 def _fits(kernel: LoopKernel, vectors: int, vector: int, team: int) -> bool:
     """Whether a team's threads hold a row in their registers."""
     elements = -(-vectors // team) * vector
-    budget = min(REGISTERS // max(team, 256), MOST_REGISTERS) - WORKING_REGISTERS
-    return elements * live_words(kernel) <= budget
+    # Some slack: the assembler moves instructions to where more is alive at once.
+    return 8 * elements * live_words(kernel) <= 7 * free_registers(kernel, vector, team)
+
+
+def free_registers(kernel: LoopKernel, vector: int, threads: int) -> int:
+    """Registers of each of a block's threads for values that it keeps from sweep to sweep."""
+    loads = max((len(_loaded(sweep)) for sweep in kernel.sweeps), default=0)
+    working = OWN_REGISTERS + vector * (loads + LANE_REGISTERS)
+    return min(REGISTERS // threads, MOST_REGISTERS) - working
+
+
+def _loaded(sweep: Sweep) -> list[Load]:
+    return [scalar for scalar in walk(sweep_roots(sweep)) if isinstance(scalar, Load)]
 
 
 # --- lanes along the results --------------------------------------------------------------------
@@ -105,27 +122,43 @@ def _along_columns(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     columns = -(-kernel.rows // vector)
     if kernel.row_size <= 1 or not kernel.sweeps:
         threads = _block_size(columns, target, most=512)
-        unroll = _pointwise_unroll(kernel, columns, target)
+        unroll = _pointwise_unroll(kernel, vector, columns, target)
         return GpuLoopSchedule("outer", vector, threads, 1, unroll)
     if is_scan(kernel):
-        return GpuLoopSchedule("outer", 1, 64, 1, MOST_STEPS, False)
+        return GpuLoopSchedule("outer", 1, 64, 1, MOST_UNROLLED, False)
     # Slices until there are threads enough, then blocks as many as there are multiprocessors.
     team = 1
     while 2 * team <= min(MOST_SLICES, kernel.row_size) and columns * team < _wanted(target):
         team *= 2
+    # Again more slices, if a column that several sweeps read can be kept then.
+    words = kernel.row_size * vector * live_words(kernel)
+    slices = _power_of_two(-(-words // MOST_OF_COLUMN), most=2 * MOST_SLICES)
+    if len(kernel.sweeps) > 1 and slices <= MOST_SLICES:
+        team = max(team, slices)
+    resident = slices <= team
     beside = _power_of_two(columns // target.multiprocessors, most=32)
     threads = min(max(team * max(beside, LINE), 64), 512)
     steps = -(-kernel.row_size // team)
-    resident = steps <= MOST_STEPS and steps * vector * live_words(kernel) <= 64
-    return GpuLoopSchedule("outer", vector, threads, team, min(steps, MOST_STEPS), resident)
+    resident &= len(kernel.sweeps) > 1 or steps <= MOST_UNROLLED
+    # An access to two-byte floats makes twice as many registers as it loads.
+    unroll = min(steps, MOST_UNROLLED if vector <= 4 else 2)
+    return GpuLoopSchedule("outer", vector, threads, team, unroll, resident)
 
 
-def _pointwise_unroll(kernel: LoopKernel, columns: int, target: GpuTarget) -> int:
-    """Vectors per thread. Two, where one input alone would leave too little in flight."""
+def _pointwise_unroll(
+    kernel: LoopKernel, vector: int, columns: int, target: GpuTarget
+) -> int:
+    """Vectors per thread: one, but more where that would leave too little in flight, since there
+    is one input alone or vectors are narrow."""
     written = {store.buffer for store in stores(kernel)}
     inputs = {buffer for buffer, _ in accesses(kernel)} - written
-    light = len(inputs) < 2 and operations(kernel_roots(kernel)) < HEAVY
-    return 2 if light and columns >= 2 * _wanted(target) else 1
+    if operations(kernel_roots(kernel)) >= HEAVY:
+        return 1
+    nbytes = vector * max((ITEMSIZE[kernel.arguments[n].dtype] for n in inputs), default=WIDEST)
+    unroll = max(WIDEST // nbytes, 1 if len(inputs) > 1 else 2)
+    while unroll > 1 and columns < unroll * _wanted(target):
+        unroll //= 2
+    return unroll
 
 
 # --- what a kernel is like ----------------------------------------------------------------------
@@ -169,7 +202,8 @@ def _start(index: Index, along: LoopVariable, width: int) -> Index:
 
 
 def live_words(kernel: LoopKernel) -> int:
-    """Registers per element of a row that hold something from one sweep to the next, at most."""
+    """Registers per element of a row that hold something from one sweep to the next, at most;
+    one at least, as if each element were kept."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     scalars: dict[int, Scalar] = {}
@@ -183,8 +217,13 @@ def live_words(kernel: LoopKernel) -> int:
     for key, scalar in scalars.items():
         varies = any(inner & set(index_variables(index)) for index in scalar.indices())
         for number in range(first[key] + 1, last[key] + 1):
-            words[number] += varies * (2 if ITEMSIZE[scalar.dtype] == 8 else 1)
+            words[number] += varies * words_of(scalar.dtype)
     return max([1, *words])
+
+
+def words_of(dtype: str) -> int:
+    """Registers of 32 bits that an element takes."""
+    return 2 if ITEMSIZE[dtype] == 8 else 1
 
 
 def _needed(roots: list[Scalar], first: dict[int, int], sweep: int) -> Iterator[Scalar]:
