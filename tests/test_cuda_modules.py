@@ -1,6 +1,7 @@
 """Whole modules on CUDA compute what the interpreter says they mean, at small sizes."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from minicomp.tree import flatten
 pytestmark = pytest.mark.cuda
 
 RANDOM = np.random.default_rng(0)
+HALVES = ("float16", "bfloat16") if find_spec("ml_dtypes") else ("float16",)
+SHORT_DTYPES = (*HALVES, "float32", "int32", "bool")
 
 
 def floats(*shape):
@@ -160,7 +163,7 @@ def test_arrays_of_any_layout_give_the_same_result(view):
 @given(
     st.one_of(
         graphs(device="cuda", max_ops=10),
-        graphs(device="cuda", max_ops=6, dtypes=("float16", "float32", "int32", "bool")),
+        graphs(device="cuda", max_ops=6, dtypes=SHORT_DTYPES),
     ),
     st.integers(0, 99),
 )

@@ -291,9 +291,10 @@ class _Module:
         assert handle.value is not None
         return handle.value
 
-    def __del__(self) -> None:
+    # At exit the context may be gone before, and so may this module's names: hence the defaults.
+    def __del__(self, suppress: Any = contextlib.suppress, errors: Any = CudaError) -> None:
         if self._handle:
-            with contextlib.suppress(CudaError):  # at exit the context may be gone before
+            with suppress(errors):
                 self._library.cuModuleUnload(self._handle)
 
 
