@@ -10,7 +10,8 @@ Reading order, along the pipeline:
 6. `codegen`: LLVM IR. `codegen.scalar` and `codegen.math` for what happens to one element,
    `codegen.llvm_loops` for pointwise and reduction kernels, `codegen.llvm_matmul` for products.
 7. `selection`: which candidate does each product (`assemble` puts the question), and `explain`.
-8. `runtime`: compiling, threads, native entry points, and the calls themselves.
+8. `runtime`: what differs by device is behind `runtime.backend`. For the CPU: compiling, threads,
+   native entry points, and the calls themselves; `runtime.cuda` for GPUs.
 """
 
 from minicomp import config, cuda, errors, externals, functional, nn, selection

@@ -144,7 +144,10 @@ class Options:
         "random ones; strict: reject on either; off: trust",
     )
     autotune_in_subproc: bool = option(
-        False, forking, "give each external its first run in a forked child"
+        False,
+        forking,
+        "give each external its first run in a forked child; a GPU cannot be used in one, so there "
+        "externals are skipped",
     )
     max_autotune_subproc_result_timeout_seconds: float = option(
         60.0, number(0, exclusive=True), "how long that child may take"

@@ -115,7 +115,8 @@ class _Builder:
         return tuple(shape)
 
     def literal(self, dtype):
-        return self.choose(LITERALS["bool" if dtype == "bool" else dtype.rstrip("0123456789b")])
+        kind = "float" if dtype in FLOATS else "int" if dtype in INTEGERS else "bool"
+        return self.choose(LITERALS[kind])
 
     # --- adding ---
 

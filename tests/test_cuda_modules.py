@@ -1,6 +1,7 @@
 """Whole modules on CUDA compute what the interpreter says they mean, at small sizes."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,12 +12,15 @@ from random_graphs import arrays_for, graphs
 
 import minicomp
 from minicomp import cuda, nn
-from minicomp.errors import DeviceError, InputError, OptionError, UnsupportedError
+from minicomp.errors import DeviceError, InputError, UnsupportedError
+from minicomp.ir import numpy_dtype
 from minicomp.tree import flatten
 
 pytestmark = pytest.mark.cuda
 
 RANDOM = np.random.default_rng(0)
+HALVES = ("float16", "bfloat16") if find_spec("ml_dtypes") else ("float16",)
+SHORT_DTYPES = (*HALVES, "float32", "int32", "bool")
 
 
 def floats(*shape):
@@ -108,6 +112,19 @@ def test_rms_norm_and_gated_products():
     check(Gated(), floats(6, 24))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_modules_in_half_precision(dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    number = numpy_dtype(dtype)
+    module = nn.Sequential(
+        nn.Linear(24, 40), nn.GELU(), nn.Linear(40, 12), nn.LayerNorm(12), nn.Softmax(-1)
+    )
+    compiled = check(module.to(dtype), floats(9, 24).astype(number))
+    assert f"{dtype} [9, 24] @ [24, 40]" in str(compiled.explain())
+    check(Attention(16, 2).eval().to(dtype), floats(2, 5, 16).astype(number))
+
+
 def test_frozen_modules_and_modules_without_fused_epilogues():
     module = nn.Sequential(nn.Linear(20, 12), nn.ReLU(), nn.Linear(12, 5))
     check(module, floats(3, 20), freeze=True)
@@ -143,7 +160,13 @@ def test_arrays_of_any_layout_give_the_same_result(view):
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(graphs(device="cuda", max_ops=10), st.integers(0, 99))
+@given(
+    st.one_of(
+        graphs(device="cuda", max_ops=10),
+        graphs(device="cuda", max_ops=6, dtypes=SHORT_DTYPES),
+    ),
+    st.integers(0, 99),
+)
 def test_random_graphs(graph, seed):
     inputs, parameters = arrays_for(graph, seed)
     bound = replace(
@@ -270,6 +293,9 @@ def test_every_candidate_of_a_product_computes_it():
     assert all(report.seconds > 0 for report in site.candidates)
 
 
-def test_the_simulator_may_be_asked_for_by_an_option():
-    with pytest.raises(OptionError, match="cuda_simulator"):
-        minicomp.compile(lambda x: x, options={"cuda_simulator": "yes"})
+def test_the_simulator_may_be_asked_for_by_an_option(simulator, monkeypatch):
+    x = simulator.to_device(floats(3))
+    monkeypatch.delenv("MINICOMP_CUDA_SIM")
+    compiled = minicomp.compile(lambda x: x + 1, options={"cuda_simulator": True})
+    result = compiled(x)
+    np.testing.assert_array_equal(simulator.to_host(result), simulator.to_host(x) + 1)

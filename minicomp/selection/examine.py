@@ -12,6 +12,7 @@ generated, runs once as it will run later, and its final output is compared as w
 from __future__ import annotations
 
 import functools
+import textwrap
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -191,8 +192,9 @@ class Examiner:
     def _check_device(self, name: str, error: BaseException) -> None:
         """After a failure of candidate `name`: CudaError where it has taken the device with it."""
         if not self.device.is_usable():
+            reason = textwrap.shorten(cause_text(error), 120, placeholder=" ...")
             raise CudaError(
-                f"the candidate {name!r} crashed on the GPU ({cause_text(error)}), and with it "
+                f"the candidate {name!r} crashed on the GPU ({reason}), and with it "
                 f"the CUDA context, which cannot be repaired: start the process again, without "
                 f"{name!r} in external_matmul if it is yours",
                 what=self.site.op,

@@ -161,3 +161,9 @@ def test_the_assembler_takes_every_kind_of_instruction(tmp_path, target):
     command = [assembler, f"-arch={target}", str(source), "-o", str(tmp_path / "kernel.cubin")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr + builder.text()
+
+
+def test_no_parameter_has_the_name_of_the_entry():
+    builder = PTXBuilder("div", ["x", "div"])
+    assert builder.arguments == ["x", "div_1"]
+    assert ".entry div(" in builder.text()

@@ -49,6 +49,7 @@ class CudaBackend:
         with config.patch(cuda_simulator=wanted):
             self.driver: Driver = driver()
         self.precision = options.matmul_precision
+        self.use_disk_cache = not options.force_disable_caches
         self.device = CudaDevice(self.driver)
         self.target = GpuTarget(
             self.driver.target, self.driver.multiprocessors, self.driver.shared_bytes
@@ -71,13 +72,13 @@ class CudaBackend:
         return Layout.of(array, alignment_of(array.ptr))
 
     def loop_kernel(self, kernel: LoopKernel) -> CudaKernel:
-        return loop_kernel(kernel, self.target, self.driver)
+        return loop_kernel(kernel, self.target, self.driver, self.use_disk_cache)
 
     def schedules(self, kernel: MatmulKernel) -> Sequence[GpuMatmulSchedule]:
         return schedules(kernel, self.target, self.precision)
 
     def matmul_kernel(self, kernel: MatmulKernel, schedule: GpuMatmulSchedule) -> CudaKernel:
-        return matmul_kernel(kernel, schedule, self.target, self.driver)
+        return matmul_kernel(kernel, schedule, self.target, self.driver, self.use_disk_cache)
 
     def stepwise(
         self, program: Program, arrays: Sequence[Any], extra: Sequence[Buffer]

@@ -19,7 +19,7 @@ import pycuda.driver as cuda
 from minicomp.codegen.ptx_kernel import PTXKernel
 from minicomp.errors import CudaError
 from minicomp.ir import Location, dtype_name, numpy_dtype
-from minicomp.runtime.cuda.assembling import assemble, cached_cubin
+from minicomp.runtime.cuda.assembling import assemble, cached_cubin, keep_cubin
 from minicomp.runtime.cuda.contexts import PrimaryContext, current_context
 from minicomp.runtime.cuda.event_clock import EventClock
 from minicomp.runtime.cuda.host_copies import check_fits, read_array, write_array
@@ -189,12 +189,14 @@ class PycudaDriver:
 
     # --- kernels ---
 
-    def load(self, kernel: PTXKernel, location: Location | None = None) -> LoadedFunction:
+    def load(
+        self, kernel: PTXKernel, location: Location | None = None, use_disk_cache: bool = True
+    ) -> LoadedFunction:
         self._context.enter()
         module = self._modules.get(kernel.text)
         try:
             if module is None:
-                module = self._modules[kernel.text] = self._new_module(kernel)
+                module = self._modules[kernel.text] = self._new_module(kernel, use_disk_cache)
             handle = module.function(kernel.name)
             self._allow_shared(handle, kernel.shared_bytes)
         except CudaCallError as error:
@@ -207,8 +209,8 @@ class PycudaDriver:
             raise error.placed(f"kernel {kernel.name}", location) from error.__cause__
         return LoadedFunction(kernel, location, handle, module, self._launcher)
 
-    def _new_module(self, kernel: PTXKernel) -> _Module:
-        cubin = cached_cubin(kernel, self.identity)
+    def _new_module(self, kernel: PTXKernel, use_disk_cache: bool) -> _Module:
+        cubin = cached_cubin(kernel, self.identity) if use_disk_cache else None
         if cubin is not None:
             try:
                 return _Module(cubin, self._library)
@@ -216,7 +218,10 @@ class PycudaDriver:
                 if error.is_sticky:
                     raise
                 # Of another device or driver in spite of its key: as good as none.
-        return _Module(assemble(kernel, self.identity, self._library), self._library)
+        cubin = assemble(kernel, self._library)
+        if use_disk_cache:
+            keep_cubin(kernel, self.identity, cubin)
+        return _Module(cubin, self._library)
 
     def _allow_shared(self, handle: int, shared_bytes: int) -> None:
         """Beyond 48 KiB, shared memory has to be asked for."""
@@ -286,9 +291,10 @@ class _Module:
         assert handle.value is not None
         return handle.value
 
-    def __del__(self) -> None:
+    # At exit the context may be gone before, and so may this module's names: hence the defaults.
+    def __del__(self, suppress: Any = contextlib.suppress, errors: Any = CudaError) -> None:
         if self._handle:
-            with contextlib.suppress(CudaError):  # at exit the context may be gone before
+            with suppress(errors):
                 self._library.cuModuleUnload(self._handle)
 
 

@@ -113,7 +113,9 @@ class SimulatedDriver:
 
     # --- kernels ---
 
-    def load(self, kernel: PTXKernel, location: Location | None = None) -> SimulatedFunction:
+    def load(
+        self, kernel: PTXKernel, location: Location | None = None, use_disk_cache: bool = True
+    ) -> SimulatedFunction:
         try:
             return SimulatedFunction(kernel, location, self.simulator.load(kernel.text))
         except MinicompError as error:
