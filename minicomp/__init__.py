@@ -7,11 +7,13 @@ Reading order, along the pipeline:
 3. `ir`: the graph, the op table, its meaning in NumPy, its text, its verifier.
 4. `passes`: graph to graph; the last, `passes.fuse`, cuts the graph into clusters.
 5. `kernels`: from clusters to loops over scalar expressions, and to a program on buffers.
-6. `codegen`: LLVM IR. `codegen.scalar` and `codegen.math` for what happens to one element,
-   `codegen.llvm_loops` for pointwise and reduction kernels, `codegen.llvm_matmul` for products.
+6. `codegen`: LLVM IR for the CPU, PTX for GPUs. `codegen.scalar` and `codegen.math` for what
+   happens to one element; `llvm_loops` and `ptx_loops` for pointwise and reduction kernels;
+   `llvm_matmul` and `ptx_matmul` for products; `ptx_builder` writes the text of PTX.
 7. `selection`: which candidate does each product (`assemble` puts the question), and `explain`.
 8. `runtime`: what differs by device is behind `runtime.backend`. For the CPU: compiling, threads,
    native entry points, and the calls themselves; `runtime.cuda` for GPUs.
+9. `simulator`: runs PTX where there is no GPU, and says what a debugger would.
 """
 
 from minicomp import config, cuda, errors, externals, functional, nn, selection

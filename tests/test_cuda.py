@@ -92,3 +92,17 @@ def test_without_cuda_nothing_is_available(without_gpu, monkeypatch):
     ):
         with pytest.raises(CudaError, match="no CUDA device: pycuda is not installed"):
             use()
+
+
+def test_the_simulator_reports_each_launch(simulator):
+    x = minicomp.cuda.to_device(np.ones((64, 32), np.float32))
+    compiled = minicomp.compile(lambda x: minicomp.softmax(x.T @ x))
+    compiled(x)
+    with minicomp.cuda.launch_reports() as reports, minicomp.cuda.launch_reports() as others:
+        compiled(x)
+    compiled(x)
+    kernels = [kernel.name for kernel in compiled.explain().kernels]
+    assert [report.entry for report in reports] == kernels
+    assert [report.entry for report in others] == kernels
+    assert all(report.global_transactions > 0 for report in reports)
+    assert reports[0].entry in str(reports[0])

@@ -49,6 +49,19 @@ def test_the_example_is_short_and_prints_the_table_that_is_shown(tmp_path):
         assert len(re.findall(r"^> ", text, re.MULTILINE)) == 1
 
 
+def test_the_example_for_a_gpu_prints_what_is_shown(tmp_path):
+    section = README.partition("## On a GPU")[2]
+    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+    shown = re.search(r"```\n(.*?)```", section.partition(code)[2][3:], re.DOTALL)[1]
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, cwd=tmp_path, timeout=120,
+        env={**os.environ, "MINICOMP_CUDA_SIM": "1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == shown
+
+
 def test_the_set_up_lines_are_those_that_ci_runs():
     lines = re.search(r"```sh\n(.*?)```", README, re.DOTALL)[1].splitlines()
     assert lines == [

@@ -25,7 +25,7 @@ from minicomp.runtime.cuda.memory_pool import MemoryFigures, MemoryPool
 from minicomp.runtime.cuda.simulated_array import SimulatedArray
 from minicomp.runtime.cuda.simulated_clock import SimulatedClock, launch_seconds
 from minicomp.runtime.cuda.streams import current_stream
-from minicomp.simulator import Simulator
+from minicomp.simulator import Report, Simulator
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,7 @@ class SimulatedDriver:
         self._pool = MemoryPool(self.simulator.allocate, self._release, self._order, limit=0)
         self.seconds = 0.0  # what the launches so far would have taken; see `launch_seconds`
         self.launches = 0
+        self.listeners: list[list[Report]] = []  # lists to which each launch adds its report
 
     # --- arrays ---
 
@@ -134,6 +135,8 @@ class SimulatedDriver:
             raise _of_kernel(error, kernel, function.location) from error
         self.seconds += launch_seconds(report)
         self.launches += 1
+        for reports in self.listeners:
+            reports.append(report)
 
     # --- streams and time ---
 
