@@ -68,7 +68,6 @@ class _Parser:
         self.next: Token = self.tokens[0]
         self.shared: list[SharedArray] = []
         self.scopes: list[_Scope] = []
-        self.numbers = count()
         self.scope_numbers = count(1)
         #: (instruction's position, prefixes of the scopes around it) of branches, to look up last
         self.branches: list[tuple[int, list[_Scope]]] = []

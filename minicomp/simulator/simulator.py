@@ -6,6 +6,7 @@ See the package's docstring for an example.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -51,27 +52,37 @@ def _load(text: str) -> LoadedModule:
 
 
 class Simulator:
-    """A device with memory of its own. `instruction_budget` is how many instructions the threads
-    of a batch may run, counted once where they run together, before a loop counts as infinite."""
+    """A device with memory of its own, which several Python threads may use: one at a time does.
+
+    `instruction_budget` is how many instructions the threads of a batch may run, counted once
+    where they run together, before a loop counts as infinite.
+    """
 
     def __init__(self, instruction_budget: int = INSTRUCTION_BUDGET):
         self.instruction_budget = instruction_budget
         self.memory = GlobalMemory()
+        # the collector may free a buffer while this thread launches: it may enter again
+        self._lock = threading.RLock()
 
     def allocate(self, size: int) -> int:
         """A pointer to `size` bytes, 256-byte aligned, which count as never written."""
-        return self.memory.allocate(size)
+        with self._lock:
+            return self.memory.allocate(size)
 
     def free(self, pointer: int) -> None:
-        self.memory.free(pointer)
+        """Give a buffer back: accesses to it are out of bounds from now on."""
+        with self._lock:
+            self.memory.free(pointer)
 
     def write(self, pointer: int, array: Array) -> None:
         """Copy an array's elements to the device."""
-        self.memory.write(pointer, array)
+        with self._lock:
+            self.memory.write(pointer, array)
 
     def read(self, pointer: int, size: int) -> Array:
         """A copy of `size` bytes of the device."""
-        return self.memory.read(pointer, size)
+        with self._lock:
+            return self.memory.read(pointer, size)
 
     def load(self, text: str) -> LoadedModule:
         """Parse and check PTX; remembered by its text. Raises PTXSyntaxError."""
@@ -93,7 +104,7 @@ class Simulator:
         program = module.programs[entry]
         launch = self._launch(program, _three(grid), _three(block), arguments, shared_bytes)
         blocks = math.prod(launch.grid)
-        with np.errstate(all="ignore"):
+        with self._lock, np.errstate(all="ignore"):
             _run(program, launch, blocks)
         lines = line_counts(program.entry.instructions, launch.counters.counts)
         return Report(entry, launch.grid, launch.block, lines)

@@ -1,10 +1,15 @@
 """PTX text to instructions, and text that is not PTX."""
 
+import doctest
+import re
+from random import Random
+
+import numpy as np
 import pytest
 from ptx_kernels import check_assembles, kernel, run
 
-from minicomp.errors import MinicompError, PTXSyntaxError
-from minicomp.simulator import Simulator
+from minicomp.errors import MinicompError, PTXSyntaxError, SimulationError
+from minicomp.simulator import Simulator, parser
 from minicomp.simulator.parser import parse
 from minicomp.simulator.syntax import Address, Guard, Immediate, Not, Pair, Sink, Special, Vector
 
@@ -205,3 +210,48 @@ def test_hints_and_directives_without_effect_are_accepted():
     )
     check_assembles(text)
     assert "kernel" in Simulator().load(text).programs
+
+
+def test_the_example_of_the_docstring():
+    assert doctest.testmod(parser).attempted == 1
+    assert doctest.testmod(parser).failed == 0
+
+
+#: a body with most forms that there are, to be damaged
+DAMAGED = """
+  mov.u32 %r1, %tid.x; setp.lt.and.u32 %p1|%p2, %r1, 5, !%p3; @!%p1 bra low;
+  shfl.sync.bfly.b32 %r2|%p1, %r1, 1, 31, 0xFFFFFFFF; vote.sync.ballot.b32 %r2, %p1, -1;
+low:
+  { .reg .f32 %x<3>; ld.global.v2.f32 {%x1, %x2}, [%rd0+8]; fma.rn.f32 %f1, %x1, %x2, 0f3F800000; }
+  st.shared.v4.f32 [tile+16], {%f1, %f1, %f1, %f1}; atom.global.cas.b32 %r3, [%rd0], 0, %r1;
+  cvt.rn.f16x2.f32 %r4, %f1, %f1; mov.b32 {%h1, %h2}, %r4; cvt.rzi.s64.f32 %rd5, %f1;
+  cp.async.cg.shared.global [tile+32], [%rd0], 16, 8; cp.async.commit_group; cp.async.wait_group 0;
+  ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%r5, %r6}, [tile];
+  mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%f1, %f2, %f3, %f4},
+    {%r1, %r1, %r1, %r1}, {%r1, %r1}, {%f1, %f1, %f1, %f1};
+  bfe.u32 %r7, %r1, 5, 6; lop3.b32 %r7, %r1, %r2, %r3, 0x96; bar.warp.sync -1; bar.sync 0, 64;
+  selp.f32 %f1, %f2, %f3, %p1; rem.s32 %r1, %r1, %r7; add.u32 %r1, %r1, 1; @%p1 bra low; ret;"""
+
+
+def test_damaged_text_raises_nothing_else():
+    """Words are swapped for others of their kind, which makes errors of every kind, at load and
+    while running, but only the simulator's."""
+    text = kernel(DAMAGED, shared=".shared .align 16 .b8 tile[256];")
+    word = re.compile(r"\.[A-Za-z_0-9:]+|[%A-Za-z_0-9$]+|\S")
+    words = sorted(set(word.findall(text)) | {"_", "-1", "0f3F800000", ".pred", ".f64", ".bf16x2"})
+    places = [match.span() for match in word.finditer(text)]
+    random, kinds = Random(0), set()
+    for _ in range(400):
+        start, end = random.choice(places)
+        kind = text[start]
+        alike = [other for other in words if other[0] == kind or random.random() < 0.02]
+        device = Simulator(instruction_budget=1000)
+        pointer = device.allocate(64)
+        device.write(pointer, np.arange(16, dtype=np.uint32))
+        try:
+            module = device.load(text[:start] + random.choice(alike) + text[end:])
+            device.launch(module, "kernel", 1, 64, [pointer])
+            kinds.add("runs")
+        except (PTXSyntaxError, SimulationError) as error:
+            kinds.add(type(error))
+    assert {PTXSyntaxError, SimulationError} <= kinds

@@ -2,11 +2,12 @@
 
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
-from ptx_kernels import check_assembles, kernel, run
+from ptx_kernels import INDEX, check_assembles, kernel, run
 
 from minicomp.errors import MinicompError, SimulationError
 from minicomp.simulator import Report, Simulator
@@ -88,6 +89,34 @@ def test_nothing_of_the_simulator_is_imported_with_minicomp():
     code = "import minicomp, sys; assert not [m for m in sys.modules if 'minicomp.simulator' in m]"
     subprocess.run([sys.executable, "-c", code], check=True)
 
+
+def test_python_threads_may_launch_at_once():
+    """While one launches, another allocates so much that all memory moves."""
+    device = Simulator()
+    module = device.load(kernel(ADD_ONE))
+    failures = []
+
+    def work():
+        try:
+            for _ in range(20):
+                pointer = device.allocate(1 << 16)
+                device.write(pointer, np.zeros(1 << 14, np.uint32))
+                device.launch(module, "kernel", 128, 128, [pointer])
+                assert (device.read(pointer, 1 << 16).view(np.uint32) == 1).all()
+        except Exception as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+ADD_ONE = f"""{INDEX}
+  add.u64 %rd31, %rd0, %rd30; ld.global.u32 %r1, [%rd31]; add.u32 %r1, %r1, 1;
+  st.global.u32 [%rd31], %r1; ret;"""
 
 MATMUL = """
   mov.u32 %r1, %tid.x; mov.u32 %r2, %tid.y; mov.u32 %r3, %ctaid.x; mov.u32 %r4, %ctaid.y;
