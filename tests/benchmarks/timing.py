@@ -1,0 +1,131 @@
+"""Timing several things side by side: they take turns, so that drift hits all alike.
+
+In: named callables without arguments. Out: for each its samples, in seconds a call.
+
+    >>> race({"numpy": lambda: a @ b, "minicomp": partial(compiled, a, b)}, seconds=1.0)
+    {'numpy': Samples(median=0.0021, ...), 'minicomp': Samples(median=0.0019, ...)}
+
+Each round has another order. Before each sample everything that earlier ones left running is
+waited for: minicomp's workers are parked, and the threads of BLAS and OpenMP libraries, which spin
+for milliseconds after a call, are given the time to fall asleep. Then the contestant warms up
+untimed, which brings its data back into the caches and its own threads awake.
+"""
+
+from __future__ import annotations
+
+import gc
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any
+
+import numpy as np
+
+from minicomp.runtime.threads import park
+
+Run = Callable[[], Any]
+
+#: A sample lasts about this long, or one call.
+SAMPLE_SECONDS = 3e-3
+#: Rounds: at least, and at most.
+FEWEST_ROUNDS, MOST_ROUNDS = 3, 30
+#: After the fewest rounds, who is this many times as slow as the leader takes part no longer.
+HOPELESS_FACTOR = 4.0
+#: Waiting for a quiet process: looks this far apart, and for this long at most.
+LOOK_SECONDS, LONGEST_WAIT = 1e-3, 0.15
+
+
+@dataclass(eq=False)
+class Samples:
+    """Seconds a call, one entry a sample, and the processor time that went with them."""
+
+    seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.seconds))
+
+    @property
+    def cores(self) -> float:
+        """How many CPUs were busy: whether the number of threads that was asked for was kept."""
+        return sum(self.processor) / sum(self.seconds)
+
+    def to_dict(self) -> dict[str, float]:
+        low, high = np.percentile(self.seconds, [25, 75])
+        return {
+            "median": self.median,
+            "low": float(low),
+            "high": float(high),
+            "rounds": len(self.seconds),
+            "cores": self.cores,
+        }
+
+
+def race(
+    runs: dict[str, Run],
+    seconds: float,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, Samples]:
+    """Samples of each, in as many rounds as fit into about `seconds`."""
+    times = {name: Samples() for name in runs}
+    calls: dict[str, int] = {}
+    for name, run in runs.items():
+        progress(f"{name} warms up")
+        calls[name] = _calls_of_a_sample(run)
+    running, start = list(runs), time.perf_counter()
+    gc.collect()
+    gc.disable()
+    try:
+        for number in range(MOST_ROUNDS):
+            if number >= FEWEST_ROUNDS and time.perf_counter() - start > seconds:
+                break
+            progress(f"round {number + 1}")
+            for name in random.Random(number).sample(running, len(running)):
+                _sample(runs[name], calls[name], times[name])
+            if number + 1 >= FEWEST_ROUNDS:
+                limit = HOPELESS_FACTOR * min(samples.median for samples in times.values())
+                running = [name for name in running if times[name].median <= limit]
+    finally:
+        gc.enable()
+    return times
+
+
+def settle() -> None:
+    """Wait until no thread of this process runs but this one."""
+    park()
+    deadline = time.perf_counter() + LONGEST_WAIT
+    while time.perf_counter() < deadline:
+        before = time.process_time()
+        time.sleep(LOOK_SECONDS)
+        if time.process_time() - before < LOOK_SECONDS / 5:
+            return
+
+
+def _calls_of_a_sample(run: Run) -> int:
+    settle()
+    once = min(_measured(run, 1)[0] for _ in range(3))
+    if once > SAMPLE_SECONDS / 3:
+        return max(1, round(SAMPLE_SECONDS / once))
+    calls = max(1, round(SAMPLE_SECONDS / 10 / max(once, 1e-8)))
+    return max(1, round(SAMPLE_SECONDS / _measured(run, calls)[0]))
+
+
+def _sample(run: Run, calls: int, samples: Samples) -> None:
+    settle()
+    for _ in repeat(None, max(1, calls // 4)):
+        run()
+    seconds, processor = _measured(run, calls)
+    samples.seconds.append(seconds)
+    samples.processor.append(processor)
+
+
+def _measured(run: Run, calls: int) -> tuple[float, float]:
+    """Seconds and processor seconds a call."""
+    processor, start = time.process_time(), time.perf_counter()
+    for _ in repeat(None, calls):
+        run()
+    seconds = time.perf_counter() - start
+    return seconds / calls, (time.process_time() - processor) / calls
