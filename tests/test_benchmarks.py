@@ -2,15 +2,19 @@
 test here looks at how long anything takes."""
 
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from benchmarks import report
+from benchmarks import report, timing
 from benchmarks.bars import BARE, Either, Extra, Ratio, Seconds, Share
 from benchmarks.contestants import Contestant, NumPy
 from benchmarks.cpu import BARS, CASES, joined, main
 from benchmarks.measure import Session, measure
+from benchmarks.neighbours import STATISTICS, Watch, foreign_seconds
 from benchmarks.roofline import ROOFS
 from benchmarks.selection_rows import SelectionCheck, measure_selection
 from benchmarks.timing import race
@@ -171,6 +175,28 @@ def test_a_race_gives_samples_of_everyone():
     times = race({name: lambda name=name: run(name) for name in calls}, 0.0)
     assert {name: len(samples.seconds) for name, samples in times.items()} == {"a": 3, "b": 3}
     assert min(calls.values()) > 100  # many calls a sample, where they are short
+
+
+def test_a_disturbed_round_is_repeated_until_patience_ends(monkeypatch):
+    busy = iter([True, False, True, False, False])
+    monkeypatch.setattr(timing.Watch, "is_disturbed", lambda self: next(busy))
+    (samples,) = race({"a": lambda: None}, 1e-9).values()
+    assert samples.disturbed == 2 and len(samples.seconds) == 3  # no time to be patient with
+    busy = iter([False, True, True, False, *[False] * timing.MOST_ROUNDS])
+    (samples,) = race({"a": lambda: None}, 60.0).values()
+    assert samples.disturbed == 0 and len(samples.seconds) == timing.MOST_ROUNDS
+
+
+@pytest.mark.skipif(not STATISTICS.exists(), reason="only Linux tells")
+def test_work_of_other_processes_is_noticed_and_ones_own_is_not():
+    watch = Watch()
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    own = foreign_seconds() - watch.foreign
+    subprocess.run([sys.executable, "-c", "sum(range(3 * 10**7))"], check=True)
+    assert foreign_seconds() - watch.foreign > own + 0.1
+    assert watch.is_disturbed()
 
 
 def test_selection_is_compared_with_every_candidate():

@@ -44,8 +44,14 @@ def verdict(row: Row, bars: Bars) -> str:
     return "untold" if None in results or not results else "met"
 
 
+def is_disturbed(row: Row) -> bool:
+    """Whether other processes were busy in most of the rounds that count."""
+    time = row["times"].get(MINICOMP, {})
+    return 2 * time.get("disturbed", 0) > time.get("rounds", 0)
+
+
 def table(rows: Iterable[Row], bars: Bars) -> str:
-    """A line a row; a dash is for a peer that was wrong or raised."""
+    """A line a row; a dash is for a peer that was wrong or raised, a star for a disturbed row."""
     lines = [HEADER, *(_cells(row, bars) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines)]
     return "\n".join(
@@ -66,7 +72,14 @@ def _cells(row: Row, bars: Bars) -> tuple[str, ...]:
         value = None if other is None or ours is None else other / ours
     shares = [(share(row, roof), roof) for roof in row["work"]]
     peak = ", ".join(f"{part:.0%} {roof}" for part, roof in shares if part is not None)
-    return (row["name"], *times, "" if value is None else f"{value:.2f}", peak, verdict(row, bars))
+    mark = "*" if is_disturbed(row) else ""
+    return (
+        row["name"] + mark,
+        *times,
+        "" if value is None else f"{value:.2f}",
+        peak,
+        verdict(row, bars),
+    )
 
 
 def means(rows: Sequence[Row], wanted: dict[str, float]) -> list[str]:

@@ -77,12 +77,12 @@ def _raced(runs: dict[str, Run], session: Session) -> dict[str, dict[str, float]
 def _candidates(
     workload: Workload, arrays: Sequence[Any], session: Session, folder: str
 ) -> tuple[dict[str, Run], str]:
-    """Each candidate, compiled; and which of them selection chooses now, without remembering."""
+    """Each candidate, compiled; and which of them selection chooses."""
     contestant = session.minicomp
     function = contestant.function(workload)
     assert function is not None
     options = contestant.options(workload)
-    contestant.compile(function, workload, arrays, {**options, "autotune_local_cache": False})()
+    contestant.compile(function, workload, arrays, options)
     (choice,) = contestant.compiled.choices()
     document = choices_document([choice])
     runs = {}
@@ -90,7 +90,6 @@ def _candidates(
         if candidate.status != REJECTED:
             session.progress(f"{candidate.name} compiles")
             sites = [{**document["sites"][0], "chosen": candidate.name}]
-            replayed = {**options, "choices": {**document, "sites": sites}}
+            replayed = {"num_threads": session.threads, "choices": {**document, "sites": sites}}
             runs[candidate.name] = contestant.compile(function, workload, arrays, replayed)
-            runs[candidate.name]()
     return runs, choice.chosen

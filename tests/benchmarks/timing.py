@@ -8,7 +8,8 @@ In: named callables without arguments. Out: for each its samples, in seconds a c
 Each round has another order. Before each sample everything that earlier ones left running is
 waited for: minicomp's workers are parked, and the threads of BLAS and OpenMP libraries, which spin
 for milliseconds after a call, are given the time to fall asleep. Then the contestant warms up
-untimed, which brings its data back into the caches and its own threads awake.
+untimed, which brings its data back into the caches and its own threads awake. A round in which
+other processes were busy does not count and is repeated, as long as patience lasts.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
+from benchmarks.neighbours import Watch
 
 from minicomp.runtime.threads import park
 
@@ -34,6 +36,8 @@ SAMPLE_SECONDS, WARM_UP_SECONDS = 3e-3, 6e-3
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 30
 #: After the fewest rounds, who is this many times as slow as the leader takes part no longer.
 HOPELESS_FACTOR = 4.0
+#: A race lasts at most so many times as long as it should, because of disturbed rounds.
+PATIENCE = 4.0
 #: Waiting for a quiet process: looks this far apart, and for this long at most.
 LOOK_SECONDS, LONGEST_WAIT = 1e-3, 0.15
 
@@ -44,6 +48,12 @@ class Samples:
 
     seconds: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
+    disturbed: int = 0  # samples that count although other processes were busy
+
+    def add(self, seconds: float, processor: float, disturbed: bool) -> None:
+        self.seconds.append(seconds)
+        self.processor.append(processor)
+        self.disturbed += disturbed
 
     @property
     def median(self) -> float:
@@ -62,6 +72,7 @@ class Samples:
             "high": float(high),
             "rounds": len(self.seconds),
             "cores": self.cores,
+            "disturbed": self.disturbed,
         }
 
 
@@ -76,17 +87,24 @@ def race(
     for name, run in runs.items():
         progress(f"{name} warms up")
         calls[name] = _calls(run)
-    running, start = list(runs), time.perf_counter()
+    running, start, number = list(runs), time.perf_counter(), 0
     gc.collect()
     gc.disable()
     try:
-        for number in range(MOST_ROUNDS):
-            if number >= FEWEST_ROUNDS and time.perf_counter() - start > seconds:
+        while number < MOST_ROUNDS:
+            spent = time.perf_counter() - start
+            if number >= FEWEST_ROUNDS and spent > seconds:
                 break
             progress(f"round {number + 1}")
-            for name in random.Random(number).sample(running, len(running)):
-                _sample(runs[name], *calls[name], times[name])
-            if number + 1 >= FEWEST_ROUNDS:
+            watch, order = Watch(), random.Random(number).sample(running, len(running))
+            taken = {name: _sample(runs[name], *calls[name]) for name in order}
+            disturbed = watch.is_disturbed()
+            if disturbed and spent < PATIENCE * seconds:
+                continue
+            for name, sample in taken.items():
+                times[name].add(*sample, disturbed)
+            number += 1
+            if number >= FEWEST_ROUNDS:
                 limit = HOPELESS_FACTOR * min(samples.median for samples in times.values())
                 running = [name for name in running if times[name].median <= limit]
     finally:
@@ -114,13 +132,11 @@ def _calls(run: Run) -> tuple[int, int]:
     return max(1, round(WARM_UP_SECONDS / once)), max(1, round(SAMPLE_SECONDS / once))
 
 
-def _sample(run: Run, warm_up: int, calls: int, samples: Samples) -> None:
+def _sample(run: Run, warm_up: int, calls: int) -> tuple[float, float]:
     settle()
     for _ in repeat(None, warm_up):
         run()
-    seconds, processor = _measured(run, calls)
-    samples.seconds.append(seconds)
-    samples.processor.append(processor)
+    return _measured(run, calls)
 
 
 def _measured(run: Run, calls: int) -> tuple[float, float]:
