@@ -87,8 +87,8 @@ class Share:
         if value is None:
             return Finding(f"{self.roof} not measured, {wanted}", None)
         if self.threads not in (None, row["threads"]):
-            return Finding(f"{value:.0%} of {self.roof}", True)
-        return Finding(f"{value:.0%} of {self.roof}, {wanted}", value >= self.least)
+            return Finding(f"{value:.1%} of {self.roof}", True)
+        return Finding(f"{value:.1%} of {self.roof}, {wanted}", value >= self.least)
 
 
 @dataclass(frozen=True)

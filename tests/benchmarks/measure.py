@@ -69,7 +69,9 @@ def measure(workload: Workload, session: Session) -> Row:
     peers = [name for name in runs if name != MINICOMP]
     if workload.has_bare:
         runs[BARE] = session.minicomp.bare_product(workload, arrays)
-    roofs = {name: ROOFS[name](session.threads, work) for name, work in workload.work.items()}
+    roofs = {
+        name: ROOFS[name](session.threads, work, arrays) for name, work in workload.work.items()
+    }
     runs |= {name: roof.run for name, roof in roofs.items()}
     times = race(runs, session.seconds, session.progress)
     return {

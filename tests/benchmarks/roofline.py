@@ -4,7 +4,7 @@ In: a number of threads, and what a workload does. Out: `Roof`s, each a callable
 call of it does, to be timed among the contestants of a row, so that a share of the peak is a ratio
 like any other.
 
-    roof = ROOFS["fma"](threads=1, work=2e9)
+    roof = ROOFS["fma"](threads=1, work=2e9, arrays=[a, b])
     roof.work / seconds(roof.run)      # floating-point operations a second
 
 The kernels are generated like minicomp's own. Copying goes through stores that bypass the caches:
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,7 @@ class Roof:
     run: Callable[[], None]
 
 
-def fma(threads: int, work: float) -> Roof:
+def fma(threads: int, work: float, arrays: Sequence[np.ndarray]) -> Roof:
     """Multiply-adds of float32 vectors in registers; as many whatever the workload needs."""
     data = np.full(64, 0.5, np.float32)
     units = FMA_UNITS * threads
@@ -54,31 +54,36 @@ def fma(threads: int, work: float) -> Roof:
     return Roof(operations, _parallel(_fma_text(), [data], units, threads))
 
 
-def read(threads: int, work: float) -> Roof:
-    """The sum of an array of about `work` bytes: caches hold as much of it as of the workload."""
-    pieces = math.ceil(work / PIECE_BYTES)
-    arrays = [_array(pieces), np.zeros(64, np.float32)]
-    run = _parallel(_read_text(), arrays, pieces, threads)
-    return Roof(float(pieces * PIECE_BYTES), run)
+def read(threads: int, work: float, arrays: Sequence[np.ndarray]) -> Roof:
+    """The sum of the workload's largest array: the caches hold as much of it as for the others."""
+    largest = max(arrays, key=lambda array: array.nbytes)
+    source = _whole_pieces(largest.reshape(-1).view(np.float32))
+    pieces = source.nbytes // PIECE_BYTES
+    run = _parallel(_read_text(), [source, np.zeros(64, np.float32)], pieces, threads)
+    return Roof(float(source.nbytes), run)
 
 
-def copy(threads: int, work: float) -> Roof:
+def copy(threads: int, work: float, arrays: Sequence[np.ndarray]) -> Roof:
     """An array copied to memory that is there already, `work` bytes read and written together."""
-    pieces = math.ceil(work / 2 / PIECE_BYTES)
-    run = _parallel(_copy_text(), [_array(pieces), _array(pieces)], pieces, threads)
-    return Roof(2.0 * pieces * PIECE_BYTES, run)
+    count = math.ceil(work / 2 / PIECE_BYTES + 1) * PIECE_BYTES // 4
+    source, target = (_whole_pieces(np.ones(count, np.float32)) for _ in range(2))
+    pieces = source.nbytes // PIECE_BYTES
+    return Roof(2.0 * source.nbytes, _parallel(_copy_text(), [source, target], pieces, threads))
 
 
-#: By name: from a number of threads and a workload's operations or bytes to a roof.
-ROOFS: dict[str, Callable[[int, float], Roof]] = {"fma": fma, "read": read, "copy": copy}
+#: By name: from a number of threads, a workload's operations or bytes, and its arrays to a roof.
+ROOFS: dict[str, Callable[[int, float, Sequence[np.ndarray]], Roof]] = {
+    "fma": fma,
+    "read": read,
+    "copy": copy,
+}
 
 
-def _array(pieces: int) -> np.ndarray:
-    """An array that begins on a cache line, its pages touched."""
-    count = pieces * PIECE_BYTES // 4
-    memory = np.ones(count + 16, np.float32)
-    first = -memory.ctypes.data % 64 // 4
-    return memory[first : first + count]
+def _whole_pieces(array: np.ndarray) -> np.ndarray:
+    """As many whole pieces of a float32 array as there are from its first cache line on."""
+    first = -array.ctypes.data % 64 // 4
+    pieces = (array.size - first) * 4 // PIECE_BYTES
+    return array[first : first + pieces * PIECE_BYTES // 4]
 
 
 def _parallel(text: str, arrays: list[np.ndarray], units: int, threads: int) -> Callable[[], None]:

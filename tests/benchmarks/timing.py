@@ -32,6 +32,8 @@ Run = Callable[[], Any]
 #: A sample lasts about this long, or one call; and this long the warm-up before it, since a cache
 #: that holds nearly all of an array takes several passes to do so.
 SAMPLE_SECONDS, WARM_UP_SECONDS = 3e-3, 6e-3
+#: A call that takes longer needs no warm-up before a sample.
+LONG_SECONDS = 0.1
 #: Rounds: at least, and at most.
 FEWEST_ROUNDS, MOST_ROUNDS = 3, 30
 #: After the fewest rounds, who is this many times as slow as the leader takes part no longer.
@@ -126,6 +128,9 @@ def settle() -> None:
 def _calls(run: Run) -> tuple[int, int]:
     """How many calls make a warm-up, and how many a sample."""
     settle()
+    once = _measured(run, 1)[0]
+    if once > LONG_SECONDS:
+        return 0, 1
     once = min(_measured(run, 1)[0] for _ in range(3))
     if once < SAMPLE_SECONDS / 10:
         once = _measured(run, max(1, round(SAMPLE_SECONDS / 10 / max(once, 1e-8))))[0]

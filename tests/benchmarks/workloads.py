@@ -208,7 +208,7 @@ def _pointwise() -> Iterator[Workload]:
             yield Workload(
                 f"chain{operations}-1e{round(math.log10(size))}", "pointwise",
                 f"chain{operations}", [(size,)] * 2, [bar], work=work, rows=(0, 0),
-                quick=size == 10**4,
+                tolerance=1e-4, quick=size == 10**4,
             )  # fmt: skip
     for function in ("total", "greatest", "argmax"):
         yield Workload(
