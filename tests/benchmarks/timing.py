@@ -23,7 +23,7 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
-from benchmarks.neighbours import Watch
+from benchmarks.neighbours import Watch, wait_for_own_threads
 
 from minicomp.runtime.threads import park
 
@@ -40,8 +40,6 @@ FEWEST_ROUNDS, MOST_ROUNDS = 3, 30
 HOPELESS_FACTOR = 4.0
 #: A race lasts at most so many times as long as it should, because of disturbed rounds.
 PATIENCE = 4.0
-#: Waiting for a quiet process: looks this far apart, and for this long at most.
-LOOK_SECONDS, LONGEST_WAIT = 1e-3, 0.15
 
 
 @dataclass(eq=False)
@@ -115,14 +113,9 @@ def race(
 
 
 def settle() -> None:
-    """Wait until no thread of this process runs but this one."""
+    """Let minicomp's workers and other libraries' threads fall asleep."""
     park()
-    deadline = time.perf_counter() + LONGEST_WAIT
-    while time.perf_counter() < deadline:
-        before = time.process_time()
-        time.sleep(LOOK_SECONDS)
-        if time.process_time() - before < LOOK_SECONDS / 5:
-            return
+    wait_for_own_threads()
 
 
 def _calls(run: Run) -> tuple[int, int]:
