@@ -45,7 +45,7 @@ Case = Workload | FirstCall | SelectionCheck
 CASES: tuple[Case, ...] = (*WORKLOADS, *FIRST_CALLS, *SELECTION_CHECKS)
 BARS: report.Bars = {case.name: case.bar for case in CASES}
 #: Seconds of timing for each row: as usual, and with --quick.
-SECONDS, QUICK_SECONDS = 2.0, 0.3
+SECONDS, QUICK_SECONDS = 3.0, 0.5
 
 
 def main(words: list[str] | None = None) -> None:

@@ -29,9 +29,10 @@ from minicomp.runtime.threads import park
 
 Run = Callable[[], Any]
 
-#: A sample lasts about this long, or one call; and this long the warm-up before it, since a cache
-#: that holds nearly all of an array takes several passes to do so.
-SAMPLE_SECONDS, WARM_UP_SECONDS = 3e-3, 6e-3
+#: A sample lasts about this long, or one call; and this long the warm-up before it. A worker that
+#: wakes up may find itself on the core of the thread that woke it: the system takes some
+#: milliseconds to move it. A cache that holds nearly all of an array takes several passes to.
+SAMPLE_SECONDS, WARM_UP_SECONDS = 3e-3, 20e-3
 #: A call that takes longer needs no warm-up before a sample.
 LONG_SECONDS = 0.1
 #: Rounds: at least, and at most.
