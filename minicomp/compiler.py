@@ -193,9 +193,10 @@ class CompiledModule:
             options = replace(options, choices=load_choices(options.choices))
         self._options = options
         self._externals = register(options.external_matmul)
-        self._devices: dict[str, tuple[Backend, Selector]] = {}
-        self._name: str = name or str(getattr(original, "__name__", type(original).__name__))
         self._lock = threading.RLock()
+        self._devices: dict[str, tuple[Backend, Selector]] = {}
+        self._on("cpu")  # starts LLVM and the thread pool: no first call should take the time
+        self._name: str = name or str(getattr(original, "__name__", type(original).__name__))
         self._specializations: OrderedDict[Any, Specialization] = OrderedDict()
         self._last: Specialization | None = None
         self._recent: list[tuple[Specialization, Callable[..., Any]]] = []

@@ -202,8 +202,9 @@ class LoopKernel:
     sweeps: tuple[Sweep, ...]
     row_stores: tuple[Store, ...] = ()
     scratch: tuple[Argument, ...] = ()
-    operations: tuple[str, ...] = ()  # the ops of the tensor IR that it computes
-    locations: tuple[Location, ...] = ()  # the user's lines that they come from
+    # For people; code is generated from the rest alone (see `fingerprint`).
+    operations: tuple[str, ...] = field(default=(), compare=False)  # of the tensor IR
+    locations: tuple[Location, ...] = field(default=(), compare=False)  # the user's lines
 
     @property
     def rows(self) -> int:
@@ -251,8 +252,8 @@ class MatmulKernel:
     b: View
     accumulate: str
     store: Store
-    operations: tuple[str, ...] = ()
-    locations: tuple[Location, ...] = ()
+    operations: tuple[str, ...] = field(default=(), compare=False)  # as a LoopKernel's
+    locations: tuple[Location, ...] = field(default=(), compare=False)
 
     @property
     def has_epilogue(self) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from minicomp import cuda
+import minicomp  # not `minicomp.cuda`: that brings the compiler with it
 from minicomp.errors import DeviceError, DTypeError
 from minicomp.ir import FLOATS, dtype_name, numpy_dtype
 from minicomp.nn.parameter import Parameter
@@ -69,7 +69,7 @@ def cast(array: Any, dtype: str) -> Any:
     """The array with another dtype, where it is: a device array is cast on the host."""
     if isinstance(array, np.ndarray):
         return array.astype(numpy_dtype(dtype))
-    return cuda.to_device(cuda.to_host(array).astype(numpy_dtype(dtype)))
+    return minicomp.cuda.to_device(minicomp.cuda.to_host(array).astype(numpy_dtype(dtype)))
 
 
 def moved(array: Any, device: Any) -> Any:
@@ -81,4 +81,6 @@ def moved(array: Any, device: Any) -> Any:
     on_gpu = hasattr(array, "__cuda_array_interface__")
     if on_gpu == (name == "cuda"):
         return array
-    return cuda.to_device(array) if name == "cuda" else cuda.to_host(array)
+    if name == "cuda":
+        return minicomp.cuda.to_device(array)
+    return minicomp.cuda.to_host(array)

@@ -47,6 +47,7 @@ class CpuBackend:
         self.device = HostDevice(self.threads)
         self.target = host_target()
         self.use_disk_cache = not options.force_disable_caches
+        prepare(self.use_disk_cache)
 
     def prepared(self, array: Any) -> np.ndarray:
         return prepared(array)
@@ -66,7 +67,6 @@ class CpuBackend:
     def stepwise(
         self, program: Program, arrays: Sequence[np.ndarray], extra: Sequence[Buffer]
     ) -> CpuStepwiseRun:
-        prepare(self.use_disk_cache)
         return CpuStepwiseRun(program, arrays, extra, self.threads)
 
     def executable(

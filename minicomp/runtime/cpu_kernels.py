@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from minicomp.codegen.generated import Generated
 from minicomp.codegen.llvm_loops import emit_loop_kernel
 from minicomp.codegen.llvm_loops import units as loop_units
 from minicomp.codegen.llvm_matmul import emit_matmul, workspace
@@ -35,7 +36,7 @@ class CpuKernel:
 
     kernel: LoopKernel | MatmulKernel
     schedule: Schedule
-    text: str  # LLVM IR
+    module: Generated
     units: int
     grain: int
     workspace: int
@@ -46,8 +47,13 @@ class CpuKernel:
     def library(self) -> Library:
         """Compiled when first asked for."""
         return compile_ir(
-            self.text, [self.kernel.name], self.target, use_disk_cache=self.use_disk_cache
+            self.module, [self.kernel.name], self.target, use_disk_cache=self.use_disk_cache
         )
+
+    @property
+    def text(self) -> str:
+        """The LLVM IR."""
+        return self.module.text
 
     @property
     def seconds(self) -> float:
@@ -72,9 +78,9 @@ class CpuKernel:
 def loop_kernel(kernel: LoopKernel, target: Target, use_disk_cache: bool = True) -> CpuKernel:
     """A LoopKernel with the schedule that fits it."""
     kernel, schedule = schedule_loops(kernel, target)
-    text = emit_loop_kernel(kernel, schedule, target)
+    module = Generated(emit_loop_kernel, kernel, schedule, target)
     count = loop_units(kernel, schedule)
-    return CpuKernel(kernel, schedule, text, count, schedule.grain, 0, target, use_disk_cache)
+    return CpuKernel(kernel, schedule, module, count, schedule.grain, 0, target, use_disk_cache)
 
 
 def matmul_kernel(
@@ -84,6 +90,6 @@ def matmul_kernel(
     use_disk_cache: bool = True,
 ) -> CpuKernel:
     """A MatmulKernel with the schedule given."""
-    text = emit_matmul(kernel, schedule, target)
+    module = Generated(emit_matmul, kernel, schedule, target)
     count, nbytes = matmul_units(kernel, schedule), workspace(kernel, schedule)
-    return CpuKernel(kernel, schedule, text, count, 1, nbytes, target, use_disk_cache)
+    return CpuKernel(kernel, schedule, module, count, 1, nbytes, target, use_disk_cache)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from minicomp.codegen.generated import Generated
 from minicomp.codegen.llvm_entry import ARENA, EPOCH, ArrayKind, EntryPlan, emit_entry
 from minicomp.ir import ITEMSIZE, numpy_dtype
 from minicomp.kernels.program import Buffer
@@ -76,7 +77,7 @@ class Entry:
             assert array is not None
             self.context[self.plan.constant_slot(position)] = address_of(array)
         self._library = compile_ir(
-            emit_entry(self.plan),
+            Generated(emit_entry, self.plan),
             ["entry"],
             imports={**self._imports(), "main": main.library.address("main")},
             needs=[main.library],

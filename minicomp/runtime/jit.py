@@ -4,15 +4,14 @@
     library.address("kernel")      # an integer, for ctypes or another library's `imports`
 
 The IR is parsed, verified, put through a short list of passes, translated to an object file and
-linked by LLVM's ORC JIT. Object files are kept on disk, keyed by the text and the target, so that
-a second process only links. `assembly()` and `optimized_ir()` show the stages between, also for
-other targets than this machine.
+linked by LLVM's ORC JIT. Object files are kept on disk, keyed by the text, or what it would be
+generated from, and the target, so that a second process only links. `assembly()` and
+`optimized_ir()` show the stages between, also for other targets than this machine.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import threading
 import time
@@ -24,12 +23,11 @@ from weakref import WeakValueDictionary
 
 import llvmlite.binding as llvm
 
+from minicomp.codegen.generated import Generated
 from minicomp.disk_cache import DiskCache
 from minicomp.errors import InternalError
+from minicomp.fingerprint import fingerprint, source_digest
 from minicomp.runtime.target import Target, host_target
-
-# Part of every object's key: raise it when the passes or the options of code generation change.
-CODEGEN_VERSION = 1
 
 # What a module may declare, and find in this process, besides the `imports` it is linked with:
 # what the thread pool waits with. (LLVM itself adds calls of memcpy, fmod and their like.)
@@ -74,7 +72,7 @@ _numbers = count()
 
 
 def compile_ir(
-    ir_text: str,
+    module: str | Generated,
     exports: Sequence[str],
     target: Target | None = None,
     *,
@@ -82,7 +80,7 @@ def compile_ir(
     needs: Sequence[Library] = (),
     use_disk_cache: bool = True,
 ) -> Library:
-    """Compile a module, or find it compiled, and link it.
+    """Compile a module of LLVM IR, or find it compiled, and link it.
 
     `imports` gives the addresses of functions that the module declares; `needs` are the libraries
     they are in, kept alive with the result. Each module is a library of its own, so the names it
@@ -90,14 +88,16 @@ def compile_ir(
     """
     target = target or host_target()
     symbols = dict(imports or {})
-    key = _key(ir_text, target)
+    if isinstance(module, Generated) and not use_disk_cache:
+        module = module.text  # nothing is to be taken from earlier than now
+    key = _key(module, target)
     memo_key = (key, tuple(exports), tuple(sorted(symbols.items())))
     with _lock:
         library = _linked.get(memo_key)
         if library is not None:
             statistics.reused += 1
             return library
-        code = _object_code(key, ir_text, target, symbols, use_disk_cache)
+        code = _object_code(key, module, target, symbols, use_disk_cache)
         library = Library(_link(code, exports, symbols), exports, tuple(needs))
         _linked[memo_key] = library
         return library
@@ -116,13 +116,18 @@ def optimized_ir(ir_text: str, target: Target | None = None) -> str:
         return str(_optimized(ir_text, _machine(target or host_target())))
 
 
-def _key(ir_text: str, target: Target) -> str:
-    parts = [CODEGEN_VERSION, llvm.llvm_version_info, target, ir_text]
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+def _key(module: str | Generated, target: Target) -> str:
+    content = module.key if isinstance(module, Generated) else module
+    # The source is in the key for the passes and the options of code generation that are below.
+    return fingerprint(source_digest(), llvm.llvm_version_info, target, content)
 
 
 def _object_code(
-    key: str, ir_text: str, target: Target, imports: Mapping[str, int], use_disk_cache: bool
+    key: str,
+    module: str | Generated,
+    target: Target,
+    imports: Mapping[str, int],
+    use_disk_cache: bool,
 ) -> bytes:
     code = _cache.get(key) if use_disk_cache else None
     if code is not None:
@@ -130,9 +135,10 @@ def _object_code(
         return code
     start = time.perf_counter()
     machine = _machine(target)
-    module = _optimized(ir_text, machine)
-    _check_declarations(module, imports)
-    code = machine.emit_object(module)
+    text = module.text if isinstance(module, Generated) else module
+    optimized = _optimized(text, machine)
+    _check_declarations(optimized, imports)
+    code = machine.emit_object(optimized)
     statistics.compiled += 1
     statistics.compile_seconds += time.perf_counter() - start
     if use_disk_cache:
