@@ -21,7 +21,7 @@ from minicomp.ir import Graph, Value
 from minicomp.ir.ops import kind
 from minicomp.kernels.lowering import Cluster, NotFusable, contiguous, fold_space, lower
 
-#: Kinds that are computed by kernels; leaves and movement are inlined, assembly is memory.
+#: Kinds that are computed by kernels; leaves, movement and patches are inlined, assembly is memory.
 COMPUTED = ("pointwise", "gather", "reduction", "scan", "matmul")
 
 #: Worth a trip through memory rather than computing again: tens of instructions each.
