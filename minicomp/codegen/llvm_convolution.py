@@ -113,7 +113,8 @@ class _ConvolutionEmission:
         image = quotient(builder, line, self.kernel.y.extent, "image")
         y = remainder(builder, line, self.kernel.y.extent, "y")
         start = subtract(builder, multiply(builder, y, plan.y.step), plan.y.padding, "start")
-        begin, count = self._taps(plan.y, start)
+        whole = plan.y.is_within(self.kernel.y.extent)
+        begin, count = (0, plan.y.taps) if whole else self._taps(plan.y, start)
         offset: Size = add(builder, images.offset, multiply(builder, image, images.image_stride))
         offset = add(builder, offset, multiply(builder, start, plan.y.stride))
         source = element(builder, self.given[f"buffer{images.buffer}"], offset, self.number, "row")
@@ -124,9 +125,8 @@ class _ConvolutionEmission:
         self._panels(first, end, lambda panel, width: self._tiles(source, first, panel, width))
 
     def _taps(self, axis: WindowAxis, start: Size) -> tuple[Size, Size]:
-        """The first tap that reads an entry of the image, and how many do; see `WindowAxis`."""
-        if axis.padding == 0:
-            return 0, axis.taps
+        """The first tap that reads an entry of the image, and how many do, for the output whose
+        first tap is at `start`; as `WindowAxis.taps_within` has it."""
         builder, gap = self.builder, axis.dilation
         before = maximum(builder, subtract(builder, 0, start), 0)
         first = minimum(builder, quotient(builder, add(builder, before, gap - 1), gap), axis.taps)

@@ -42,12 +42,20 @@ class WindowAxis:
         text = f"{self.size} by {self.stride}: {self.taps} taps, step {self.step}"
         return f"{text}, dilation {self.dilation}, padding {self.padding}"
 
+    def reach(self, outputs: int) -> int:
+        """How many neighbouring entries, padding included, the windows of all outputs span."""
+        return self.step * (outputs - 1) + self.dilation * (self.taps - 1) + 1
+
+    def is_within(self, outputs: int) -> bool:
+        """Whether no window reads padding."""
+        return self.padding == 0 and self.reach(outputs) <= self.size
+
     def taps_within(self, output: int) -> range:
         """The taps of one output that read entries of the image. They are neighbours."""
         start = self.step * output - self.padding
-        first = max(0, -(start // self.dilation))
-        end = -((start - self.size) // self.dilation)
-        return range(min(first, self.taps), max(min(end, self.taps), min(first, self.taps)))
+        first = min(max(0, -(start // self.dilation)), self.taps)
+        end = min(-((start - self.size) // self.dilation), self.taps)
+        return range(first, max(first, end))
 
 
 @dataclass(frozen=True)

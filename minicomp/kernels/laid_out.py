@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from minicomp.kernels.collapse import collapse
-from minicomp.kernels.convolution import ConvolutionKernel, WindowAxis
+from minicomp.kernels.convolution import ConvolutionKernel
 from minicomp.kernels.indexing import Index, LoopVariable, offset_of, ravel, row_major_strides
 from minicomp.kernels.kernel import (
     Argument,
@@ -46,10 +46,11 @@ def laid_out(kernel: ConvolutionKernel) -> LaidOut:
     rows = Argument("rows", dtype, windows * kernel.depth, alignment=alignment)
     shape = (
         kernel.image.extent, images.channels,
-        _reach(images.y, kernel.y.extent), _reach(images.x, kernel.x.extent),
+        images.y.reach(kernel.y.extent), images.x.reach(kernel.x.extent),
     )  # fmt: skip
     padded = Argument("padded", dtype, prod(shape), alignment=alignment)
-    needs_padding = not _is_within(images.y, kernel.y) or not _is_within(images.x, kernel.x)
+    pairs = ((images.y, kernel.y), (images.x, kernel.x))
+    needs_padding = not all(axis.is_within(outputs.extent) for axis, outputs in pairs)
     added = (rows, padded) if needs_padding else (rows,)
     copying = _Copying(kernel, (*kernel.arguments, *added))
     copies = list(copying.padding(shape)) if needs_padding else []
@@ -63,16 +64,6 @@ def laid_out(kernel: ConvolutionKernel) -> LaidOut:
         kernel.accumulate, kernel.store, kernel.operations, kernel.locations,
     )  # fmt: skip
     return LaidOut(tuple(copies), product, added)
-
-
-def _reach(axis: WindowAxis, outputs: int) -> int:
-    """How much of a padded axis all windows together span."""
-    return axis.step * (outputs - 1) + axis.dilation * (axis.taps - 1) + 1
-
-
-def _is_within(axis: WindowAxis, outputs: LoopVariable) -> bool:
-    """Whether no window reads padding."""
-    return axis.padding == 0 and _reach(axis, outputs.extent) <= axis.size
 
 
 class _Copying:
