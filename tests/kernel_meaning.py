@@ -189,7 +189,7 @@ def _run_convolution(kernel, buffers):
     place = place + channel * images.channel_stride
     for axis, output, tap in ((images.y, y, tap_y), (images.x, x, tap_x)):
         entry = axis.step * output + axis.dilation * tap - axis.padding
-        is_inside = is_inside & (0 <= entry) & (entry < axis.size)
+        is_inside = is_inside & (entry >= 0) & (entry < axis.size)
         place = place + np.clip(entry, 0, axis.size - 1) * axis.stride
     windows = np.where(is_inside, buffers[images.buffer][place], 0).reshape(-1, kernel.depth)
     k, n = np.indices((kernel.depth, kernel.filter.extent), sparse=True)

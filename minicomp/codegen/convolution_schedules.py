@@ -4,7 +4,7 @@ In: a `ConvolutionKernel`, the target, the number of threads. Out: a handful of
 `ConvolutionSchedule`s. Without autotuning the first is used; with it, all are timed.
 
 >>> [s.label for s in convolution_schedules(kernel, host_target())]    # 64 channels, 56 x 56
-['windows_7x32_64', 'windows_7x48_96', 'windows_14x16_64', 'windows_11x32_64', ...]
+['windows_8x32_64', 'windows_8x48_96', 'windows_14x16_64']
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _tilings(kernel: ConvolutionKernel, target: Any) -> Iterator[ConvolutionSche
     filters = kernel.filter.extent
     width = min(target.vector_bits // 8 // itemsize, power_of_two(filters))
     many = has_many_registers(target)
-    for most, vectors in ((8, 2), (8, 3), (12, 2), (14, 1)) if many else ((6, 2), (4, 3), (8, 1)):
+    for most, vectors in ((8, 2), (8, 3), (14, 1)) if many else ((6, 2), (4, 3), (8, 1)):
         pixels = min(dividing(kernel.x.extent, most), width)
         tile = width * min(vectors, ceil_div(filters, width))
         fits = L2_BYTES // 2 // (kernel.depth * itemsize)

@@ -41,6 +41,7 @@ from minicomp.kernels import (
     View,
 )
 from minicomp.kernels.collapse import collapse
+from minicomp.kernels.folds import fold_space, lies_within
 from minicomp.kernels.indexing import (
     Element,
     Index,
@@ -457,28 +458,6 @@ class Lowering:
     def locations(self) -> tuple[Location, ...]:
         found = [v.location for v in self.cluster.members if v.location is not None]
         return tuple(dict.fromkeys(found))
-
-
-def lies_within(value: Value, extent: int) -> bool:
-    """Whether the entries of an index tensor are in [0, extent) by the way they are computed."""
-    while kind(value) == "movement":
-        (value,) = value.operands
-    match value.op:
-        case "argmax" | "argmin":
-            shape, axes = fold_space(value)
-            return prod(shape[axis] for axis in axes) <= extent
-        case "iota":
-            return value.shape[value.attributes["axis"]] <= extent
-        case "full":
-            return 0 <= value.attributes["value"] < extent
-    return False
-
-
-def fold_space(fold: Value | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The iteration space of a reduction or scan: the shape it reads, and the axes it folds."""
-    assert fold is not None
-    axes = (fold.attributes["axis"],) if kind(fold) == "scan" else fold.attributes["axes"]
-    return fold.operands[0].shape, tuple(axes)
 
 
 def contiguous(buffer: int, name: str, value: Value, alignment: int = 1) -> Placement:

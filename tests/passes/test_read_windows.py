@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+import minicomp as mc
 from minicomp.ir.interpreter import interpret
 from minicomp.ir.text import parse
 from minicomp.ir.verifier import verify
 from minicomp.passes import optimize
 from minicomp.passes.read_windows import read_windows
 from minicomp.tracing.tracer import trace
-import minicomp as mc
 
 
 def graph_of(x, weight, **arguments):

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from convolution_kernels import convolution, convolutions
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from convolution_kernels import convolution, convolutions
 from kernel_meaning import run_kernel
 
 from minicomp.ir.text import parse
