@@ -31,6 +31,7 @@ from minicomp.passes import optimize
 from minicomp.passes.freeze import freeze
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
+from minicomp.passes.read_windows import read_windows
 from minicomp.passes.split_reductions import split_reductions
 from minicomp.runtime import epoch
 from minicomp.runtime.backend import Backend, backend_for, device_of
@@ -67,6 +68,8 @@ def compile_graph(
     graph = optimize(graph, trace=show_pass)
     graph = verify(split_reductions(graph))
     arrays = arrays_of(graph, inputs, backend)
+    if backend.reads_windows:
+        graph = verify(read_windows(graph))
     graph = verify(materialize(graph, strides_of(graph, arrays)))
     clusters = fuse(graph, epilogues=options.epilogue_fusion)
     alignments = alignments_of(graph, arrays, backend)

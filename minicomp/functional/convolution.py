@@ -2,7 +2,8 @@
 
 In: images (batch, channels, height, width), or one image without the batch. Out: the same with
 other channels or a smaller height and width. A convolution lays each window out as a row ("im2col")
-and becomes one `matmul`, so that selection and externals apply to it; pooling folds the windows.
+and becomes one `matmul`, so that selection and externals apply to it; a kernel may then read the
+windows where they are (`passes.read_windows`). Pooling folds the windows.
 
 >>> max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)
 array([[[[ 5.,  7.],
@@ -94,7 +95,9 @@ def conv2d(
 
     x is (batch, in_channels, height, width), weight (out_channels, in_channels / groups, kernel
     height, kernel width), bias (out_channels,). `padding` is an int, a pair, "valid" (none) or
-    "same" (the result has x's height and width; the odd entry goes after).
+    "same" (the result has x's height and width; the odd entry goes after). What is padded adds
+    nothing to a sum: whether it is left out or multiplied as 0 shows only where a weight is
+    infinite or NaN.
     """
     x, weight = tensor(x), tensor(weight)
     dtype = common_dtype([x, weight])

@@ -9,14 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from minicomp.codegen.convolution_plan import ConvolutionPlan, ConvolutionSchedule
 from minicomp.codegen.generated import Generated
+from minicomp.codegen.llvm_convolution import emit_convolution
 from minicomp.codegen.llvm_loops import emit_loop_kernel
 from minicomp.codegen.llvm_loops import units as loop_units
 from minicomp.codegen.llvm_matmul import emit_matmul, workspace
 from minicomp.codegen.llvm_matmul import units as matmul_units
 from minicomp.codegen.loop_schedule import schedule_loops
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule
-from minicomp.kernels import LoopKernel, MatmulKernel, Schedule
+from minicomp.kernels import ConvolutionKernel, Kernel, LoopKernel, MatmulKernel, Schedule
 from minicomp.runtime.jit import Library, assembly, compile_ir
 from minicomp.runtime.target import Target
 
@@ -34,7 +36,7 @@ class CpuKernel:
     units worth a thread.
     """
 
-    kernel: LoopKernel | MatmulKernel
+    kernel: Kernel
     schedule: Schedule
     module: Generated
     units: int
@@ -58,7 +60,7 @@ class CpuKernel:
     @property
     def seconds(self) -> float:
         """A guess at how long the kernel takes on one thread."""
-        if isinstance(self.kernel, MatmulKernel):
+        if isinstance(self.kernel, MatmulKernel | ConvolutionKernel):
             return self.kernel.flops / FLOPS
         return self.units / self.grain * SHARE_SECONDS
 
@@ -93,3 +95,18 @@ def matmul_kernel(
     module = Generated(emit_matmul, kernel, schedule, target)
     count, nbytes = matmul_units(kernel, schedule), workspace(kernel, schedule)
     return CpuKernel(kernel, schedule, module, count, 1, nbytes, target, use_disk_cache)
+
+
+def convolution_kernel(
+    kernel: ConvolutionKernel,
+    schedule: ConvolutionSchedule,
+    target: Target,
+    use_disk_cache: bool = True,
+) -> CpuKernel:
+    """A ConvolutionKernel with the schedule given."""
+    plan = ConvolutionPlan(kernel, schedule)
+    module, nbytes = (
+        Generated(emit_convolution, kernel, schedule, target),
+        plan.units * plan.workspace,
+    )
+    return CpuKernel(kernel, schedule, module, plan.units, 1, nbytes, target, use_disk_cache)

@@ -17,7 +17,7 @@ from minicomp.codegen.ptx_kernel import GpuTarget
 from minicomp.codegen.ptx_matmul_schedules import GpuMatmulSchedule, schedules
 from minicomp.errors import DeviceError
 from minicomp.ir import DTYPES
-from minicomp.kernels import LoopKernel, MatmulKernel
+from minicomp.kernels import LoopKernel, MatmulKernel, ProductKernel
 from minicomp.kernels.program import Buffer, Program
 from minicomp.options import Options
 from minicomp.runtime.backend import Layout
@@ -42,6 +42,7 @@ class CudaBackend:
     name = "cuda"
     language = "PTX"
     dtypes = tuple(DTYPES)
+    reads_windows = False
     alignment = ALIGNMENT
 
     def __init__(self, options: Options):
@@ -74,10 +75,12 @@ class CudaBackend:
     def loop_kernel(self, kernel: LoopKernel) -> CudaKernel:
         return loop_kernel(kernel, self.target, self.driver, self.use_disk_cache)
 
-    def schedules(self, kernel: MatmulKernel) -> Sequence[GpuMatmulSchedule]:
+    def schedules(self, kernel: ProductKernel) -> Sequence[GpuMatmulSchedule]:
+        assert isinstance(kernel, MatmulKernel)
         return schedules(kernel, self.target, self.precision)
 
-    def matmul_kernel(self, kernel: MatmulKernel, schedule: GpuMatmulSchedule) -> CudaKernel:
+    def matmul_kernel(self, kernel: ProductKernel, schedule: GpuMatmulSchedule) -> CudaKernel:
+        assert isinstance(kernel, MatmulKernel)
         return matmul_kernel(kernel, schedule, self.target, self.driver, self.use_disk_cache)
 
     def stepwise(
