@@ -1,4 +1,5 @@
 import gc
+import sys
 import threading
 import weakref
 
@@ -145,6 +146,46 @@ def test_what_is_larger_than_the_bound_is_given_back_at_once():
     del large
     assert device.released == [address]
     assert pool.figures().cached == 1024
+
+
+def test_garbage_collected_while_memory_is_taken_takes_none_of_it_away():
+    """Collecting garbage may give back so much that the cache is emptied, at any moment."""
+
+    class Interrupted(dict):
+        def get(self, key):
+            found = super().get(key)
+            pool.empty_cache()
+            return found
+
+    device = FakeDevice()
+    pool = device.pool()
+    pool.take(1000, 0)  # and given back at once
+    pool._free = Interrupted(pool._free)
+    memory = pool.take(1000, 0)
+    assert int(memory) not in device.released
+    assert pool.figures().cached == 0
+
+
+def test_memory_that_cannot_be_put_in_order_is_nobodys_again(monkeypatch):
+    def lost(stream, other):
+        raise CudaError("the device is lost")
+
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    device = FakeDevice()
+    pool = MemoryPool(device.allocate, device.release, lost, 1 << 30)
+    memory = pool.take(1000, 1)
+    memory.used_on(2)
+    del memory
+    assert complaints == []
+    assert (pool.figures().in_use, pool.figures().cached) == (0, 0)
+
+
+def test_blocks_may_be_as_large_as_was_asked_for():
+    device = FakeDevice()
+    pool = MemoryPool(device.allocate, device.release, device.order, 0, rounded=int)
+    memory = pool.take(100, 0)
+    assert device.sizes == {int(memory): 100}
 
 
 def test_a_full_device_gets_the_cache_back_before_anything_fails():
