@@ -20,6 +20,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from minicomp.errors import CudaError
 
@@ -67,6 +68,17 @@ class Allocation(int):
 
     def __repr__(self) -> str:
         return f"<{self.size} bytes at {int(self):#x}>"
+
+
+def memory_of(array: Any) -> Allocation | None:
+    """The pool's memory that an array lies in, of its own or as a view (`base`) of another's; None
+    for memory that is not the pool's."""
+    while array is not None:
+        memory = getattr(array, "gpudata", None)
+        if isinstance(memory, Allocation):
+            return memory
+        array = getattr(array, "base", None)
+    return None
 
 
 class OutOfDeviceMemory(CudaError):

@@ -3,10 +3,17 @@ import sys
 import threading
 import weakref
 
+import numpy as np
 import pytest
 
 from minicomp.errors import CudaError
-from minicomp.runtime.cuda.memory_pool import MemoryPool, OutOfDeviceMemory, size_class
+from minicomp.runtime.cuda.entry import is_in_order
+from minicomp.runtime.cuda.memory_pool import (
+    MemoryPool,
+    OutOfDeviceMemory,
+    memory_of,
+    size_class,
+)
 from minicomp.runtime.cuda.streams import stream_handle
 
 
@@ -114,6 +121,27 @@ def test_memory_lives_as_long_as_an_address_does():
     assert again % 256 == 0
     del again
     assert pool.figures().in_use == 0
+
+
+class Array:
+    def __init__(self, gpudata, base=None):
+        self.gpudata, self.base = gpudata, base
+
+
+def test_a_view_of_a_view_lies_in_the_memory_of_the_array():
+    memory = FakeDevice().pool().take(1000, 5)
+    array = Array(memory)
+    view = Array(int(memory) + 8, base=Array(int(memory) + 4, base=array))
+    assert memory_of(array) is memory_of(view) is memory
+    assert memory_of(Array(int(memory))) is None
+    assert memory_of(np.zeros(3)[1:]) is None
+
+
+def test_a_view_is_no_more_in_order_on_the_default_stream_than_the_array_is():
+    pool = FakeDevice().pool()
+    for stream in (0, 5):
+        memory = pool.take(1000, stream)
+        assert is_in_order(Array(int(memory) + 8, base=Array(memory)), Array) == (stream == 0)
 
 
 def test_figures():

@@ -113,5 +113,5 @@ def test_a_kernel_that_writes_one_element_too_many_is_found_out(simulator):
 
     x, out = minicomp.cuda.to_device(array(128)), simulator.empty((127,), "float32")
     function = simulator.load(add_kernel(128))
-    with pytest.raises(SimulationError, match="st.global.f32.*out of bounds: .* 0 bytes past"):
+    with pytest.raises(SimulationError, match=r"st\.global.*out of bounds: .* 0 bytes past"):
         simulator.launch(function, [x.ptr, x.ptr, out.ptr], 0)
