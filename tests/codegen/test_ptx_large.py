@@ -1,18 +1,20 @@
-"""Tensors of more than 2**31 elements and rows: no index, no limit and no offset is cut to 32 bits.
+"""What is larger than usual: tensors of more than 2**31 elements or rows, of which no index, limit
+or offset is cut to 32 bits; and more reductions in a kernel than shared memory has room for.
 
-Nobody has such arrays here. A kernel's last block is run alone, as if it were the first, on buffers
-that hold what that block touches and nothing else: whatever it computes its addresses from, they
-lead there or the simulator stops it.
+Nobody has such tensors here. A kernel's last block is run alone, as if it were the first, on
+buffers that hold what that block touches and nothing else: whatever it computes its addresses from,
+they lead there or the simulator stops it.
 """
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from minicomp.codegen.ptx_kernel import GpuTarget
 from minicomp.codegen.ptx_loops import emit_loop_kernel
-from minicomp.codegen.ptx_schedule import GpuLoopSchedule
+from minicomp.codegen.ptx_schedule import GpuLoopSchedule, partial_bytes, schedule_loops
 from minicomp.ir import ITEMSIZE, Graph, TensorType, numpy_dtype
 from minicomp.ir.ops import make
 from minicomp.kernels.program import build_program
@@ -66,6 +68,30 @@ def test_columns_of_a_thread_each(columns):
     tail = np.arange(columns % 1024, dtype=np.float32)
     result = last_block(kernel, GpuLoopSchedule("outer", 4, threads=256), tail, columns % 1024)
     np.testing.assert_array_equal(result, -tail)
+
+
+@pytest.mark.parametrize("shape, axis", [((100_000, 32), 1), ((1 << 20, 4), 0), ((40, 300, 40), 1)])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("count", [1, 3, 6])
+def test_all_reductions_of_a_kernel_fit_into_shared_memory(shape, axis, dtype, count):
+    kernel = kernel_of_reductions(shape, axis, dtype, count)
+    assert sum(len(sweep.reductions) for sweep in kernel.sweeps) == count
+    schedule = schedule_loops(kernel, TARGET)
+    text = emit_loop_kernel(kernel, schedule, TARGET).text
+    declared = re.findall(r"\.shared .* \w+\[(\d+)\];", text)
+    assert sum(map(int, declared)) == partial_bytes(kernel, schedule) <= 48 * 1024
+
+
+def kernel_of_reductions(shape, axis, dtype, count):
+    """The kernel of `count` reductions along one axis, of one value that it computes."""
+    x = make("input", (), {"name": "x", "type": TensorType(shape, dtype, "cuda")})
+    ops = ("argmax", "sum", "argmin", "max", "min", "prod")[:count]
+    y = make("neg", (x,), {})
+    outputs = tuple(make(op, (y,), {"axes": (axis,), "keepdims": False}) for op in ops)
+    graph = Graph("reductions", (x, y, *outputs), outputs)
+    kernel = build_program(graph, fuse(graph)).calls[0].kernel
+    aligned = tuple(replace(argument, alignment=256) for argument in kernel.arguments)
+    return replace(kernel, arguments=aligned)
 
 
 def test_the_text_multiplies_by_one_nowhere():
