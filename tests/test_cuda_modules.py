@@ -14,6 +14,7 @@ import minicomp
 from minicomp import cuda, nn
 from minicomp.errors import DeviceError, InputError, UnsupportedError
 from minicomp.ir import numpy_dtype
+from minicomp.runtime.cuda.driver import driver
 from minicomp.tree import flatten
 
 pytestmark = pytest.mark.cuda
@@ -206,6 +207,25 @@ def test_arrays_and_modules_on_different_devices_are_an_error_that_says_what_to_
         compiled(x)
     with pytest.raises(DeviceError, match=r"'x' is on the CPU and 'y' on the GPU; move"):
         minicomp.compile(lambda x, y: (x + 1, y + 1))(x, cuda.to_device(x))
+
+
+@pytest.mark.parametrize(("begin", "stride"), [(1, 4), (2, 4), (0, 5), (0, -6)])
+def test_elements_that_lie_askew_are_refused_before_a_kernel_meets_them(begin, stride):
+    gpu = driver()
+    memory = gpu.empty((64,), "bool")
+    address = int(gpu.argument(memory).pointer) + 32 + begin
+    askew = gpu.view(memory, address, (4,), "float32", (stride,))
+    compiled = minicomp.compile(lambda x: x + 1)
+    with pytest.raises(InputError, match=r"do not lie at multiples of 4 bytes.*contiguous"):
+        compiled(askew)
+
+
+def test_a_stride_that_nobody_goes_along_may_be_anything():
+    gpu = driver()
+    memory = gpu.to_device(np.float32([1.5]))
+    one = gpu.view(memory, int(gpu.argument(memory).pointer), (1,), "float32", (5,))
+    compiled = minicomp.compile(lambda x: x + 1)
+    np.testing.assert_array_equal(cuda.to_host(compiled(one)), [2.5])
 
 
 def test_a_graph_is_for_the_device_that_it_names():

@@ -83,10 +83,12 @@ class IndexRegisters:
         else:
             *rest, (atom, coefficient) = index.terms
             value = self._atom(atom, kind)
-            if rest:
-                result = self.builder.mad(value, coefficient, self._sum(Index(tuple(rest)), kind))
-            else:
+            if not rest:
                 result = self.builder.mul(value, coefficient) if coefficient != 1 else value
+            elif coefficient == 1:
+                result = self.builder.add(value, self._sum(Index(tuple(rest)), kind))
+            else:
+                result = self.builder.mad(value, coefficient, self._sum(Index(tuple(rest)), kind))
         self.done[key] = result
         return result
 

@@ -114,10 +114,13 @@ class Rows:
         row, exists = self.block, None
         if per_block > 1:
             self.member = builder.and_(self.thread, team - 1)
-            row = builder.mad(self.block, per_block, builder.shr(self.thread, self.team.high))
-            if kernel.rows % per_block:
+            blocks = max(-(-kernel.rows // per_block), 1)
+            first = self.indices.bind(LoopVariable("block", blocks), self.block) * per_block
+            number = builder.shr(self.thread, self.team.high)
+            place = first + self.indices.bind(LoopVariable("team", per_block), number)
+            row, exists = self.indices.value(place), self._less(place, kernel.rows)
+            if exists is not None:
                 # A team beyond the last row does that again, without storing anything.
-                exists = builder.setp("lt", row, kernel.rows)
                 row = builder.min(row, kernel.rows - 1)
         flat = self.indices.bind(LoopVariable("row", kernel.rows), row)
         self._add_row(Point(_unravelled(kernel.outer, flat)), exists)

@@ -15,11 +15,12 @@ accesses of 16 bytes by neighbouring threads, enough of them in flight, and each
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minicomp.codegen.loop_schedule import operations, vector_axis
 from minicomp.codegen.ptx_kernel import GpuTarget
 from minicomp.codegen.ptx_memory import WIDEST, alignment_of
+from minicomp.codegen.ptx_team import WARP_BITS, Team, shared_size
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import Literal, Load, LoopKernel, Scalar, Schedule, Sweep
 from minicomp.kernels.indexing import Index, LoopVariable, index_variables
@@ -46,6 +47,8 @@ HEAVY = 90
 MOST_UNROLLED = 8
 #: The most registers of what a thread keeps of a column.
 MOST_OF_COLUMN = 48
+#: What a block may have of shared memory that is declared with its size.
+MOST_PARTIAL_BYTES = 48 * 1024
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,35 @@ class GpuLoopSchedule(Schedule):
 def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     """The schedule that the kernel is run with by default."""
     axis = vector_axis(kernel) if kernel.sweeps and kernel.inner else "outer"
-    if axis == "inner":
-        return _along_rows(kernel, target)
-    return _along_columns(kernel, target)
+    schedule = (_along_rows if axis == "inner" else _along_columns)(kernel, target)
+    # Many reductions at once: smaller blocks have fewer partial results to exchange.
+    while partial_bytes(kernel, schedule) > MOST_PARTIAL_BYTES:
+        if schedule.threads > schedule.team:
+            schedule = replace(schedule, threads=schedule.threads // 2)
+        else:
+            halves = schedule.threads // 2, schedule.team // 2
+            schedule = replace(schedule, threads=halves[0], team=halves[1], resident=False)
+    return schedule
+
+
+def partial_bytes(kernel: LoopKernel, schedule: GpuLoopSchedule) -> int:
+    """Shared memory through which the warps of a block hand each other partial results: an array
+    for each reduction, a second one for the positions of argmax and argmin."""
+    team_bits, all_bits = (n.bit_length() - 1 for n in (schedule.team, schedule.threads))
+    low = 0 if schedule.axis == "inner" else all_bits - team_bits
+    team = Team(schedule.threads, low, low + team_bits)
+    if team.high <= WARP_BITS or team.size == 1:
+        return 0
+    width = 1 if schedule.axis == "inner" else schedule.vector
+    position = shared_size("int32" if kernel.row_size < 2**31 else "int64")
+    sizes = [
+        shared_size(reduction.scalar.dtype) + position
+        if reduction.op in ("argmax", "argmin")
+        else shared_size(reduction.dtype)
+        for sweep in kernel.sweeps
+        for reduction in sweep.reductions
+    ]
+    return team.warps * team.keys * width * sum(sizes)
 
 
 # --- lanes along the row ------------------------------------------------------------------------

@@ -75,9 +75,14 @@ def cast(array: Any, dtype: str) -> Any:
 def moved(array: Any, device: Any) -> Any:
     """The array on "cpu" or "cuda"; the array itself if it is there already. CudaError, which says
     what to install or set, where there is no CUDA device."""
-    name = str(device).partition(":")[0]
+    name, _, number = str(device).partition(":")
     if name not in ("cpu", "cuda"):
         raise DeviceError(f"device {device!r} is unknown; wanted 'cpu' or 'cuda'")
+    if number not in ("", "0"):
+        raise DeviceError(
+            f"device {device!r} is one of several; minicomp uses one GPU, which "
+            f"CUDA_VISIBLE_DEVICES chooses or the context that is current: write {name!r}"
+        )
     on_gpu = hasattr(array, "__cuda_array_interface__")
     if on_gpu == (name == "cuda"):
         return array

@@ -32,6 +32,8 @@ BATCH_SHARED = 1 << 25
 INSTRUCTION_BUDGET = 2_000_000
 
 MOST_THREADS = 1024
+#: of shared memory that a kernel declares with a size; more has to be asked for at the launch
+MOST_STATIC_BYTES = 48 * 1024
 MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 
 Size = int | Sequence[int]
@@ -132,7 +134,13 @@ class Simulator:
             fail(f"block {block} has more threads than .maxntid {entry.most_threads}")
         if len(arguments) != len(entry.parameters):
             fail(f"{len(arguments)} arguments, wanted {len(entry.parameters)}")
-        if not 0 <= shared_bytes + program.shared_layout.static_bytes <= MAX_SHARED:
+        static_bytes = program.shared_layout.static_bytes
+        if static_bytes > MOST_STATIC_BYTES:
+            fail(
+                f"{static_bytes} bytes of shared arrays; wanted at most {MOST_STATIC_BYTES}, and "
+                "the rest as .extern .shared, with shared_bytes at the launch"
+            )
+        if not 0 <= shared_bytes + static_bytes <= MAX_SHARED:
             fail(f"{shared_bytes} bytes of dynamic shared memory; a block has {MAX_SHARED} in all")
         values = {
             f"param {parameter.name}": argument

@@ -1,4 +1,5 @@
-"""Graphs run on the PTX simulator, kernel by kernel, as the compiler would run them on a GPU.
+"""Graphs run on the PTX simulator or a GPU (see `ptx_device`), kernel by kernel, as the compiler
+would run them.
 
 In: a graph and its inputs, of any strides. Out: the graph's outputs. The simulator stops at reads
 and writes outside a buffer, at reads of what was never written, at misaligned accesses, at races.
@@ -15,6 +16,7 @@ import numpy as np
 from error_bounds import assert_computes
 from kernel_meaning import run_kernel
 from op_graphs import OpGraph
+from ptx_device import new_device
 from special_values import assert_same_bits
 
 from minicomp.codegen.ptx_kernel import GpuTarget
@@ -28,7 +30,6 @@ from minicomp.passes import optimize
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
 from minicomp.passes.split_reductions import split_reductions
-from minicomp.simulator import Simulator
 
 TARGET = GpuTarget("sm_90a", multiprocessors=4)
 #: What the pool aligns buffers to.
@@ -96,7 +97,7 @@ class DeviceMemory:
     """The buffers of a program on a simulated device, and what their pointers are aligned to."""
 
     def __init__(self, program, arrays, displaced=0):
-        self.program, self.device = program, Simulator()
+        self.program, self.device = program, new_device()
         self.pointers, self.alignments = [], []
         remaining = iter(arrays)
         for buffer in program.buffers:

@@ -1,4 +1,4 @@
-"""Every op of the table in PTX, run by the simulator, against the interpreter."""
+"""Every op of the table in PTX, run by the simulator or a GPU, against the interpreter."""
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ from ulp_error import REFERENCES, ulp_error
 from minicomp.codegen.ptx_lanes import rounded_literal
 from minicomp.ir.interpreter import interpret_flat
 from minicomp.ir.ops import OPS
+
+pytestmark = pytest.mark.cuda
 
 #: matmul is not for loop kernels
 LOOP_OPS = [op for op in OPS if op != "matmul"]

@@ -1,5 +1,5 @@
-"""The GPU's matmul family on the simulator: every schedule computes the product, and reads and
-writes nothing else."""
+"""The GPU's matmul family, on the simulator or a GPU: every schedule computes the product, and
+reads and writes nothing else."""
 
 from dataclasses import replace
 
@@ -20,6 +20,8 @@ from ptx_matmul_runs import SMALLER, TARGET, check, run
 from minicomp.codegen.ptx_matmul import emit_matmul
 from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan, GpuMatmulSchedule
 from minicomp.codegen.ptx_matmul_schedules import NAIVE, REDUCTION, schedules
+
+pytestmark = pytest.mark.cuda
 
 #: (operands' dtype, precision): each kind of arithmetic there is.
 ARITHMETIC = [
@@ -261,6 +263,7 @@ def lines_of(report, opcode):
 @pytest.mark.parametrize("a", ["contiguous", "transposed"])
 @pytest.mark.parametrize("b", ["contiguous", "transposed"])
 @pytest.mark.parametrize("dtype, precision", ARITHMETIC[:5])
+@pytest.mark.usefixtures("simulator")  # a GPU does not tell
 def test_no_bank_conflicts_between_global_memory_and_the_multiplications(a, b, dtype, precision):
     large = matmul_kernel(4096, 4096, 4096, a, b, dtype=dtype, alignment=256)
     schedule = schedules(large, TARGET, precision)[0]
@@ -273,6 +276,7 @@ def test_no_bank_conflicts_between_global_memory_and_the_multiplications(a, b, d
 
 @pytest.mark.parametrize("a", ["contiguous", "transposed"])
 @pytest.mark.parametrize("b", ["contiguous", "transposed"])
+@pytest.mark.usefixtures("simulator")
 def test_each_block_reads_every_sector_of_its_operands_once(a, b):
     kernel = matmul_kernel(64, 64, 64, a, b, dtype="float16", alignment=256)
     report = check(kernel, mma(block_rows=64, block_columns=64, warp_rows=32, block_depth=64))

@@ -1,4 +1,4 @@
-"""Epilogues of the GPU's matrix products on the simulator, by their meaning."""
+"""Epilogues of the GPU's matrix products, on the simulator or a GPU, by their meaning."""
 
 import re
 from dataclasses import replace
@@ -21,6 +21,8 @@ from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan, GpuMatmulSchedule
 from minicomp.codegen.ptx_matmul_schedules import NAIVE, REDUCTION, schedules
 from minicomp.kernels import Apply, Argument, Literal, Load, Product, Store
 from minicomp.kernels.indexing import Element, Index, offset_of
+
+pytestmark = pytest.mark.cuda
 
 SIMT = GpuMatmulSchedule("simt", 32, 32, 8, 16, 32, stages=3)
 MMA = GpuMatmulSchedule("mma", 32, 32, 32, 16, 32, stages=3)
@@ -127,7 +129,7 @@ def test_a_long_epilogue_is_emitted_once(m, n, k, family, dtype):
     wanted = np.tanh(np.tanh(exact) + buffers[3]) * buffers[4][:, None]
     got = from_storage(buffers[2], dtype).reshape(m, n)
     np.testing.assert_allclose(got, wanted, atol=2e-5 if dtype == "float32" else 2e-3)
-    assert report.bank_conflicts == 0
+    assert report is None or report.bank_conflicts == 0  # a GPU does not tell
 
 
 def test_a_staged_tile_may_be_larger_than_the_ring():

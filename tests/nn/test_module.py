@@ -239,6 +239,9 @@ def test_wrong_targets_are_named():
         Net().to("metal")
     with pytest.raises(DeviceError, match="device 'metal' is unknown"):
         Net().to(device="metal")
+    for target in ("cuda:1", "cuda:x", "cpu:1"):
+        with pytest.raises(DeviceError, match=f"'{target}' is one of several; .* write '"):
+            Net().to(target)
 
 
 def test_cuda_that_is_missing_says_what_to_install(without_gpu):

@@ -27,6 +27,9 @@ def test_a_launch_gives_a_report():
     assert report.instructions == 2 * 2 * 6  # ld.param and ret, in two warps of six blocks
 
 
+TOO_MUCH = ".shared .b8 a[40000]; .shared .b8 b[10000];"
+
+
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
@@ -38,6 +41,7 @@ def test_a_launch_gives_a_report():
         (("kernel", 1, 1, []), {}, "0 arguments, wanted 1"),
         (("kernel", 1, 1, [0, 0]), {}, "2 arguments, wanted 1"),
         (("kernel", 1, 1, [0]), {"shared_bytes": 300000}, "300000 bytes of dynamic shared memory"),
+        (("kernel", 1, 1, [0]), {"text": kernel("ret;", shared=TOO_MUCH)}, "50000 bytes of shared"),
         (("kernel", 1, 64, [0]), {"text": kernel("ret;", directives=".reqntid 32")}, ".reqntid"),
         (("kernel", 1, 64, [0]), {"text": kernel("ret;", directives=".maxntid 32")}, ".maxntid"),
     ],

@@ -15,8 +15,8 @@ import numpy as np
 from minicomp import config
 from minicomp.codegen.ptx_kernel import GpuTarget
 from minicomp.codegen.ptx_matmul_schedules import GpuMatmulSchedule, schedules
-from minicomp.errors import DeviceError
-from minicomp.ir import DTYPES
+from minicomp.errors import DeviceError, InputError
+from minicomp.ir import DTYPES, ITEMSIZE
 from minicomp.kernels import LoopKernel, MatmulKernel, ProductKernel
 from minicomp.kernels.program import Buffer, Program
 from minicomp.options import Options
@@ -31,6 +31,7 @@ from minicomp.runtime.cuda.executable import (
     own_type,
     view_at,
 )
+from minicomp.runtime.cuda.interface import DeviceArgument
 from minicomp.runtime.cuda.kernels import CudaKernel, loop_kernel, matmul_kernel
 from minicomp.runtime.steps import ArrayView, ExternalStep, RunStep
 from minicomp.runtime.stepwise import StepwiseRun
@@ -65,6 +66,7 @@ class CudaBackend:
                 "move the module with .to('cpu'), or the array with minicomp.cuda.to_device"
             )
         found = self.driver.argument(array)
+        check_whole_elements(found)
         if type(array) is self._own:
             return array
         return self.driver.view(array, found.pointer, found.shape, found.dtype, found.strides)
@@ -95,6 +97,19 @@ class CudaBackend:
 
     def entry(self, executable: CudaExecutable) -> CudaEntry:
         return CudaEntry(executable)
+
+
+def check_whole_elements(array: DeviceArgument) -> None:
+    """InputError for an array whose elements do not all lie at multiples of their size: reading one
+    would stop the GPU, for this process and for good."""
+    itemsize = ITEMSIZE[array.dtype]
+    steps = [step for step, extent in zip(array.strides, array.shape, strict=True) if extent > 1]
+    if any(number % itemsize for number in (int(array.pointer), *steps)):
+        raise InputError(
+            f"a device array of {array.dtype} has elements that do not lie at multiples of "
+            f"{itemsize} bytes: it begins at {int(array.pointer):#x} and has strides "
+            f"{array.strides}; pass a contiguous copy of it"
+        )
 
 
 def alignment_of(pointer: int) -> int:

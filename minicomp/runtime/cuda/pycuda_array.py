@@ -18,7 +18,7 @@ from pycuda.gpuarray import GPUArray
 
 from minicomp.runtime.cuda.dlpack import CUDA_DEVICE, capsule
 from minicomp.runtime.cuda.interface import LEGACY_DEFAULT_STREAM, read_interface
-from minicomp.runtime.cuda.memory_pool import Allocation
+from minicomp.runtime.cuda.memory_pool import Allocation, memory_of
 
 NO_WAITING = -1  # DLPack's word for a consumer that sees to the order itself
 
@@ -33,8 +33,9 @@ class DeviceArray(GPUArray):
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         interface = super().__cuda_array_interface__
-        if isinstance(self.gpudata, Allocation):
-            interface["stream"] = self.gpudata.stream or LEGACY_DEFAULT_STREAM
+        memory = memory_of(self)
+        if memory is not None:
+            interface["stream"] = memory.stream or LEGACY_DEFAULT_STREAM
         return interface
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -44,8 +45,8 @@ class DeviceArray(GPUArray):
         """A capsule; `stream` is made to wait for the array's own (-1: it need not). Wishes for
         versions, copies and devices beyond that are refused by saying nothing of them, as the
         protocol allows."""
-        memory = self.gpudata
-        if isinstance(memory, Allocation) and stream != NO_WAITING:
+        memory = memory_of(self)
+        if memory is not None and stream != NO_WAITING:
             memory.pool.hand_over(memory, 0 if stream in (None, LEGACY_DEFAULT_STREAM) else stream)
         return capsule(read_interface(self), self, self.device_number)
 

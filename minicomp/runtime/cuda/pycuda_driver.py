@@ -40,6 +40,7 @@ from minicomp.runtime.cuda.memory_pool import (
     MemoryFigures,
     MemoryPool,
     OutOfDeviceMemory,
+    memory_of,
 )
 from minicomp.runtime.cuda.pycuda_array import DeviceArray, Layout
 from minicomp.runtime.cuda.streams import current_stream
@@ -124,18 +125,22 @@ class PycudaDriver:
     def argument(self, array: Any) -> DeviceArgument:
         stream = current_stream()
         if type(array) is DeviceArray:
-            memory = array.gpudata
-            if type(memory) is Allocation and memory.stream != stream:
+            pointer = array.gpudata
+            memory = pointer if type(pointer) is Allocation else memory_of(array)
+            if memory is not None and memory.stream != stream:
                 self._pool.hand_over(memory, stream)
             name = self._name_of(array.dtype)
-            return DeviceArgument(memory, array.shape, array.strides, name, False, None, False)
+            return DeviceArgument(pointer, array.shape, array.strides, name, False, None, False)
         argument = read_interface(array)
         if argument.is_simulated:
             raise CudaError(
                 "the array is in the simulator's memory and the GPU is in use; make it with "
                 "minicomp.cuda.to_device while the GPU is in use"
             )
-        if argument.stream is not None and argument.stream != stream:
+        memory = memory_of(array)  # pycuda's views of our arrays say nothing of a stream
+        if memory is not None:
+            self._pool.hand_over(memory, stream)
+        elif argument.stream is not None and argument.stream != stream:
             self._order(stream, argument.stream)
         return argument
 

@@ -1,11 +1,19 @@
 import gc
+import sys
 import threading
 import weakref
 
+import numpy as np
 import pytest
 
 from minicomp.errors import CudaError
-from minicomp.runtime.cuda.memory_pool import MemoryPool, OutOfDeviceMemory, size_class
+from minicomp.runtime.cuda.entry import is_in_order
+from minicomp.runtime.cuda.memory_pool import (
+    MemoryPool,
+    OutOfDeviceMemory,
+    memory_of,
+    size_class,
+)
 from minicomp.runtime.cuda.streams import stream_handle
 
 
@@ -115,6 +123,27 @@ def test_memory_lives_as_long_as_an_address_does():
     assert pool.figures().in_use == 0
 
 
+class Array:
+    def __init__(self, gpudata, base=None):
+        self.gpudata, self.base = gpudata, base
+
+
+def test_a_view_of_a_view_lies_in_the_memory_of_the_array():
+    memory = FakeDevice().pool().take(1000, 5)
+    array = Array(memory)
+    view = Array(int(memory) + 8, base=Array(int(memory) + 4, base=array))
+    assert memory_of(array) is memory_of(view) is memory
+    assert memory_of(Array(int(memory))) is None
+    assert memory_of(np.zeros(3)[1:]) is None
+
+
+def test_a_view_is_no_more_in_order_on_the_default_stream_than_the_array_is():
+    pool = FakeDevice().pool()
+    for stream in (0, 5):
+        memory = pool.take(1000, stream)
+        assert is_in_order(Array(int(memory) + 8, base=Array(memory)), Array) == (stream == 0)
+
+
 def test_figures():
     pool = FakeDevice().pool()
     held = [pool.take(1024, 0), pool.take(2048, 0)]
@@ -145,6 +174,46 @@ def test_what_is_larger_than_the_bound_is_given_back_at_once():
     del large
     assert device.released == [address]
     assert pool.figures().cached == 1024
+
+
+def test_garbage_collected_while_memory_is_taken_takes_none_of_it_away():
+    """Collecting garbage may give back so much that the cache is emptied, at any moment."""
+
+    class Interrupted(dict):
+        def get(self, key):
+            found = super().get(key)
+            pool.empty_cache()
+            return found
+
+    device = FakeDevice()
+    pool = device.pool()
+    pool.take(1000, 0)  # and given back at once
+    pool._free = Interrupted(pool._free)
+    memory = pool.take(1000, 0)
+    assert int(memory) not in device.released
+    assert pool.figures().cached == 0
+
+
+def test_memory_that_cannot_be_put_in_order_is_nobodys_again(monkeypatch):
+    def lost(stream, other):
+        raise CudaError("the device is lost")
+
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", complaints.append)
+    device = FakeDevice()
+    pool = MemoryPool(device.allocate, device.release, lost, 1 << 30)
+    memory = pool.take(1000, 1)
+    memory.used_on(2)
+    del memory
+    assert complaints == []
+    assert (pool.figures().in_use, pool.figures().cached) == (0, 0)
+
+
+def test_blocks_may_be_as_large_as_was_asked_for():
+    device = FakeDevice()
+    pool = MemoryPool(device.allocate, device.release, device.order, 0, rounded=int)
+    memory = pool.take(100, 0)
+    assert device.sizes == {int(memory): 100}
 
 
 def test_a_full_device_gets_the_cache_back_before_anything_fails():

@@ -181,6 +181,21 @@ def test_a_stream_waits_for_the_stream_an_argument_is_written_on(gpu):
         assert gpu.to_host(out) == 1
 
 
+def test_a_view_waits_for_the_stream_its_array_is_written_on_and_its_memory_for_the_view(gpu):
+    import pycuda.driver
+
+    writer, reader = pycuda.driver.Stream(), pycuda.driver.Stream()
+    slow = gpu.load(slow_kernel())
+    with minicomp.cuda.stream(writer):
+        out = gpu.to_device(np.zeros(2, np.float32))
+        gpu.launch(slow, [gpu.argument(out).pointer], gpu.current_stream())
+    for view in (out[:1], gpu.view(out, int(out.gpudata), (1,), "float32", (4,))):
+        out.gpudata.others = None
+        with minicomp.cuda.stream(reader):
+            assert gpu.to_host(view) == 1
+        assert out.gpudata.others == {reader.handle}
+
+
 def test_a_stream_may_go_before_the_arrays_made_on_it(gpu):
     import pycuda.driver
 

@@ -104,3 +104,14 @@ def test_what_a_kernel_does_wrong_names_kernel_and_ptx_line(simulator):
     function = simulator.load(add_kernel(256), Location("model.py", 3))
     with pytest.raises(SimulationError, match=r"kernel add at model.py:3: .*line 21"):
         simulator.launch(function, [x.ptr, x.ptr, x.ptr], 0)
+
+
+def test_a_kernel_that_writes_one_element_too_many_is_found_out(simulator):
+    from hand_written_ptx import add_kernel
+
+    from minicomp.errors import SimulationError
+
+    x, out = minicomp.cuda.to_device(array(128)), simulator.empty((127,), "float32")
+    function = simulator.load(add_kernel(128))
+    with pytest.raises(SimulationError, match=r"st\.global.*out of bounds: .* 0 bytes past"):
+        simulator.launch(function, [x.ptr, x.ptr, out.ptr], 0)
