@@ -105,8 +105,9 @@ def _fits(kernel: LoopKernel, vectors: int, vector: int, team: int) -> bool:
 
 def free_registers(kernel: LoopKernel, vector: int, threads: int) -> int:
     """Registers of each of a block's threads for values that it keeps from sweep to sweep."""
+    words = 2 if _has_float64(kernel) else 1
     loads = max((len(_loaded(sweep)) for sweep in kernel.sweeps), default=0)
-    working = OWN_REGISTERS + vector * (loads + LANE_REGISTERS)
+    working = OWN_REGISTERS + vector * words * (loads + LANE_REGISTERS)
     return min(REGISTERS // threads, MOST_REGISTERS) - working
 
 
@@ -144,9 +145,16 @@ def _along_columns(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     threads = min(max(team * max(beside, LINE), 64), 512)
     steps = -(-kernel.row_size // team)
     resident &= len(kernel.sweeps) > 1 or steps <= MOST_UNROLLED
-    # An access to two-byte floats makes twice as many registers as it loads.
-    unroll = min(steps, MOST_UNROLLED if vector <= 4 else 2)
+    unroll = min(steps, _most_unrolled(kernel, vector))
     return GpuLoopSchedule("outer", vector, threads, team, unroll, resident)
+
+
+def _most_unrolled(kernel: LoopKernel, vector: int) -> int:
+    """Fewer where a vector makes more registers than it has bytes, as two-byte floats do, and
+    where functions take many, as those of float64 do."""
+    if vector > 4:
+        return MOST_UNROLLED // 4
+    return MOST_UNROLLED // 2 if _has_float64(kernel) else MOST_UNROLLED
 
 
 def _pointwise_unroll(kernel: LoopKernel, vector: int, columns: int, target: GpuTarget) -> int:
@@ -221,6 +229,10 @@ def live_words(kernel: LoopKernel) -> int:
         for number in range(first[key] + 1, last[key] + 1):
             words[number] += varies * words_of(scalar.dtype)
     return max([1, *words])
+
+
+def _has_float64(kernel: LoopKernel) -> bool:
+    return any(scalar.dtype == "float64" for scalar in walk(kernel_roots(kernel)))
 
 
 def words_of(dtype: str) -> int:
