@@ -44,6 +44,8 @@ LINE = 8
 HEAVY = 90
 #: The most vectors that a thread has in flight.
 MOST_UNROLLED = 8
+#: The most registers of what it loads at once of a row that does not stay in them.
+MOST_IN_FLIGHT = 32
 #: The most registers of what a thread keeps of a column.
 MOST_OF_COLUMN = 48
 
@@ -92,7 +94,8 @@ def _along_rows(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     team = fitting[0] if resident else team
     resident &= len(kernel.sweeps) > 1 or -(-vectors // team) <= MOST_UNROLLED
     threads = max(team, _block_size(kernel.rows * team, target, most=128))
-    unroll = 1 if scan else min(4, -(-vectors // team))
+    in_flight = max(_most_loaded(kernel, vector), 1)
+    unroll = 1 if scan else min(4, -(-vectors // team), max(MOST_IN_FLIGHT // in_flight, 1))
     return GpuLoopSchedule("inner", vector, threads, team, unroll, resident)
 
 
@@ -105,14 +108,25 @@ def _fits(kernel: LoopKernel, vectors: int, vector: int, team: int) -> bool:
 
 def free_registers(kernel: LoopKernel, vector: int, threads: int) -> int:
     """Registers of each of a block's threads for values that it keeps from sweep to sweep."""
-    words = 2 if _has_float64(kernel) else 1
-    loads = max((len(_loaded(sweep)) for sweep in kernel.sweeps), default=0)
-    working = OWN_REGISTERS + vector * words * (loads + LANE_REGISTERS)
+    lane = LANE_REGISTERS * (2 if _has_float64(kernel) else 1)
+    working = OWN_REGISTERS + vector * lane + _most_loaded(kernel, vector)
     return min(REGISTERS // threads, MOST_REGISTERS) - working
 
 
-def _loaded(sweep: Sweep) -> list[Load]:
-    return [scalar for scalar in walk(sweep_roots(sweep)) if isinstance(scalar, Load)]
+def blocks_per_multiprocessor(kernel: LoopKernel, threads: int) -> int:
+    """What the assembler is told of how many blocks should run side by side; 0: it may choose.
+    With float64 it would choose to spill some registers in order to have more of them."""
+    return max(REGISTERS // (threads * MOST_REGISTERS), 1) if _has_float64(kernel) else 0
+
+
+def _most_loaded(kernel: LoopKernel, vector: int) -> int:
+    """Registers for what one sweep loads of a vector of elements, at most."""
+    return max((sum(map(words_of, _loaded(sweep))) for sweep in kernel.sweeps), default=0) * vector
+
+
+def _loaded(sweep: Sweep) -> list[str]:
+    """The dtypes of what a sweep loads."""
+    return [scalar.dtype for scalar in walk(sweep_roots(sweep)) if isinstance(scalar, Load)]
 
 
 # --- lanes along the results --------------------------------------------------------------------
