@@ -25,6 +25,7 @@ from minicomp.kernels import Literal, Load, LoopKernel, Scalar, Schedule, Sweep
 from minicomp.kernels.indexing import Index, LoopVariable, index_variables
 from minicomp.kernels.walk import accesses, kernel_roots, stores, sweep_roots, walk
 
+WARP = 32
 MOST_THREADS = 1024  # of a block
 #: Registers of a multiprocessor, and the most of a thread.
 REGISTERS, MOST_REGISTERS = 65536, 255
@@ -32,8 +33,8 @@ REGISTERS, MOST_REGISTERS = 65536, 255
 #: worked on, beside what it loads.
 OWN_REGISTERS, LANE_REGISTERS = 24, 3
 #: Elements of a row, and vectors, that a thread has at least, if it may choose: with fewer there
-#: are more barriers than work. Half and twice as many are about as good.
-ELEMENTS_OF_ROW, VECTORS_OF_ROW = 8, 4
+#: are more barriers than work. A short row, of which a part of a warp takes care, has no barrier.
+ELEMENTS_OF_ROW, VECTORS_OF_ROW, VECTORS_OF_SHORT_ROW = 8, 4, 2
 #: Threads that keep a multiprocessor busy waiting for memory.
 BUSY_THREADS = 1024
 #: The most slices of a column: their results are combined by every thread.
@@ -84,7 +85,8 @@ def _along_rows(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     vectors = -(-kernel.row_size // vector)
     scan = is_scan(kernel)
     # A team that leaves each thread a few vectors, and not so many teams that the GPU is idle.
-    share = max(VECTORS_OF_ROW, ELEMENTS_OF_ROW // vector)
+    is_short = vectors <= VECTORS_OF_SHORT_ROW * WARP
+    share = max(VECTORS_OF_SHORT_ROW if is_short else VECTORS_OF_ROW, ELEMENTS_OF_ROW // vector)
     team = _power_of_two(-(-vectors // share), most=256 if scan else 512)
     while 2 * team <= min(vectors, MOST_THREADS) and kernel.rows * team < _wanted(target):
         team *= 2
@@ -135,8 +137,8 @@ def _loaded(sweep: Sweep) -> list[str]:
 def _along_columns(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     vector = vector_width(kernel, kernel.outer[-1]) if kernel.outer else 1
     folds = kernel.row_size > 1 and bool(kernel.sweeps)
-    # Rather narrow vectors than multiprocessors without columns.
-    while folds and vector > 1 and kernel.rows < LINE * vector * target.multiprocessors:
+    # Rather narrow vectors than columns for half of the multiprocessors or fewer.
+    while folds and vector > 1 and 2 * kernel.rows <= LINE * vector * target.multiprocessors:
         vector //= 2
     columns = -(-kernel.rows // vector)
     if not folds:
