@@ -30,7 +30,13 @@ from minicomp.codegen.ptx_memory import GlobalBuffer
 from minicomp.codegen.ptx_reduce import Fold, combine_threads
 from minicomp.codegen.ptx_rows import Part, Rows
 from minicomp.codegen.ptx_scan import Scan
-from minicomp.codegen.ptx_schedule import GpuLoopSchedule, free_registers, live_words, words_of
+from minicomp.codegen.ptx_schedule import (
+    GpuLoopSchedule,
+    blocks_per_multiprocessor,
+    free_registers,
+    live_words,
+    words_of,
+)
 from minicomp.codegen.ptx_types import Register
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import Literal, Load, LoopKernel, Scalar, Sweep
@@ -56,6 +62,7 @@ class _LoopEmission:
             kernel.name,
             [argument.name for argument in kernel.arguments],
             block=(schedule.threads, 1, 1),
+            blocks_per_multiprocessor=blocks_per_multiprocessor(kernel, schedule.threads),
             comment=f"{schedule}\n{kernel}",
         )
         self.indices = IndexRegisters(self.builder)

@@ -26,6 +26,7 @@ from minicomp.kernels import Literal, Load, LoopKernel, Scalar, Schedule, Sweep
 from minicomp.kernels.indexing import Index, LoopVariable, index_variables
 from minicomp.kernels.walk import accesses, kernel_roots, stores, sweep_roots, walk
 
+WARP = 32
 MOST_THREADS = 1024  # of a block
 #: Registers of a multiprocessor, and the most of a thread.
 REGISTERS, MOST_REGISTERS = 65536, 255
@@ -33,8 +34,8 @@ REGISTERS, MOST_REGISTERS = 65536, 255
 #: worked on, beside what it loads.
 OWN_REGISTERS, LANE_REGISTERS = 24, 3
 #: Elements of a row, and vectors, that a thread has at least, if it may choose: with fewer there
-#: are more barriers than work. Half and twice as many are about as good.
-ELEMENTS_OF_ROW, VECTORS_OF_ROW = 8, 4
+#: are more barriers than work. A short row, of which a part of a warp takes care, has no barrier.
+ELEMENTS_OF_ROW, VECTORS_OF_ROW, VECTORS_OF_SHORT_ROW = 8, 4, 2
 #: Threads that keep a multiprocessor busy waiting for memory.
 BUSY_THREADS = 1024
 #: The most slices of a column: their results are combined by every thread.
@@ -45,6 +46,8 @@ LINE = 8
 HEAVY = 90
 #: The most vectors that a thread has in flight.
 MOST_UNROLLED = 8
+#: The most registers of what it loads at once of a row that does not stay in them.
+MOST_IN_FLIGHT = 32
 #: The most registers of what a thread keeps of a column.
 MOST_OF_COLUMN = 48
 #: What a block may have of shared memory that is declared with its size.
@@ -111,7 +114,8 @@ def _along_rows(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     vectors = -(-kernel.row_size // vector)
     scan = is_scan(kernel)
     # A team that leaves each thread a few vectors, and not so many teams that the GPU is idle.
-    share = max(VECTORS_OF_ROW, ELEMENTS_OF_ROW // vector)
+    is_short = vectors <= VECTORS_OF_SHORT_ROW * WARP
+    share = max(VECTORS_OF_SHORT_ROW if is_short else VECTORS_OF_ROW, ELEMENTS_OF_ROW // vector)
     team = _power_of_two(-(-vectors // share), most=256 if scan else 512)
     while 2 * team <= min(vectors, MOST_THREADS) and kernel.rows * team < _wanted(target):
         team *= 2
@@ -121,7 +125,8 @@ def _along_rows(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     team = fitting[0] if resident else team
     resident &= len(kernel.sweeps) > 1 or -(-vectors // team) <= MOST_UNROLLED
     threads = max(team, _block_size(kernel.rows * team, target, most=128))
-    unroll = 1 if scan else min(4, -(-vectors // team))
+    in_flight = max(_most_loaded(kernel, vector), 1)
+    unroll = 1 if scan else min(4, -(-vectors // team), max(MOST_IN_FLIGHT // in_flight, 1))
     return GpuLoopSchedule("inner", vector, threads, team, unroll, resident)
 
 
@@ -134,13 +139,25 @@ def _fits(kernel: LoopKernel, vectors: int, vector: int, team: int) -> bool:
 
 def free_registers(kernel: LoopKernel, vector: int, threads: int) -> int:
     """Registers of each of a block's threads for values that it keeps from sweep to sweep."""
-    loads = max((len(_loaded(sweep)) for sweep in kernel.sweeps), default=0)
-    working = OWN_REGISTERS + vector * (loads + LANE_REGISTERS)
+    lane = LANE_REGISTERS * (2 if _has_float64(kernel) else 1)
+    working = OWN_REGISTERS + vector * lane + _most_loaded(kernel, vector)
     return min(REGISTERS // threads, MOST_REGISTERS) - working
 
 
-def _loaded(sweep: Sweep) -> list[Load]:
-    return [scalar for scalar in walk(sweep_roots(sweep)) if isinstance(scalar, Load)]
+def blocks_per_multiprocessor(kernel: LoopKernel, threads: int) -> int:
+    """What the assembler is told of how many blocks should run side by side; 0: it may choose.
+    With float64 it would choose to spill some registers in order to have more of them."""
+    return max(REGISTERS // (threads * MOST_REGISTERS), 1) if _has_float64(kernel) else 0
+
+
+def _most_loaded(kernel: LoopKernel, vector: int) -> int:
+    """Registers for what one sweep loads of a vector of elements, at most."""
+    return max((sum(map(words_of, _loaded(sweep))) for sweep in kernel.sweeps), default=0) * vector
+
+
+def _loaded(sweep: Sweep) -> list[str]:
+    """The dtypes of what a sweep loads."""
+    return [scalar.dtype for scalar in walk(sweep_roots(sweep)) if isinstance(scalar, Load)]
 
 
 # --- lanes along the results --------------------------------------------------------------------
@@ -149,8 +166,8 @@ def _loaded(sweep: Sweep) -> list[Load]:
 def _along_columns(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     vector = vector_width(kernel, kernel.outer[-1]) if kernel.outer else 1
     folds = kernel.row_size > 1 and bool(kernel.sweeps)
-    # Rather narrow vectors than multiprocessors without columns.
-    while folds and vector > 1 and kernel.rows < LINE * vector * target.multiprocessors:
+    # Rather narrow vectors than columns for half of the multiprocessors or fewer.
+    while folds and vector > 1 and 2 * kernel.rows <= LINE * vector * target.multiprocessors:
         vector //= 2
     columns = -(-kernel.rows // vector)
     if not folds:
@@ -173,9 +190,16 @@ def _along_columns(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     threads = min(max(team * max(beside, LINE), 64), 512)
     steps = -(-kernel.row_size // team)
     resident &= len(kernel.sweeps) > 1 or steps <= MOST_UNROLLED
-    # An access to two-byte floats makes twice as many registers as it loads.
-    unroll = min(steps, MOST_UNROLLED if vector <= 4 else 2)
+    unroll = min(steps, _most_unrolled(kernel, vector))
     return GpuLoopSchedule("outer", vector, threads, team, unroll, resident)
+
+
+def _most_unrolled(kernel: LoopKernel, vector: int) -> int:
+    """Fewer where a vector makes more registers than it has bytes, as two-byte floats do, and
+    where functions take many, as those of float64 do."""
+    if vector > 4:
+        return MOST_UNROLLED // 4
+    return MOST_UNROLLED // 2 if _has_float64(kernel) else MOST_UNROLLED
 
 
 def _pointwise_unroll(kernel: LoopKernel, vector: int, columns: int, target: GpuTarget) -> int:
@@ -250,6 +274,10 @@ def live_words(kernel: LoopKernel) -> int:
         for number in range(first[key] + 1, last[key] + 1):
             words[number] += varies * words_of(scalar.dtype)
     return max([1, *words])
+
+
+def _has_float64(kernel: LoopKernel) -> bool:
+    return any(scalar.dtype == "float64" for scalar in walk(kernel_roots(kernel)))
 
 
 def words_of(dtype: str) -> int:

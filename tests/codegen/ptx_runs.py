@@ -40,9 +40,12 @@ class Status(Exception):
     """A kernel has reported an index out of range."""
 
 
-def program_of(graph, inputs=(), parameters=None):
-    """The program of a graph, as the compiler makes it, and the arrays that it is given."""
+def program_of(graph, inputs=None, parameters=None):
+    """The program of a graph, as the compiler makes it, and the arrays that it is given; without
+    `inputs`, for contiguous ones."""
     graph = materialize(split_reductions(optimize(graph)))
+    if inputs is None:
+        return build_program(graph, fuse(graph)), []
     names = {value.attributes["name"]: x for value, x in zip(graph.inputs, inputs)}
     names |= parameters or {}
     outside = [value for value in graph.values if value.op in ("input", "parameter")]
