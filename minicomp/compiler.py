@@ -276,7 +276,8 @@ class CompiledModule:
                 self._specializations[key] = found
                 while len(self._specializations) > self._options.cache_size_limit:
                     self._forget(self._specializations.popitem(last=False)[1])
-            self._specializations.move_to_end(key)
+            if found is not self._last:
+                self._specializations.move_to_end(key)
         self._last = found
         return found
 

@@ -16,8 +16,6 @@ else from what the process set, else it is the default.
 from __future__ import annotations
 
 import functools
-import inspect
-import json
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -101,6 +99,8 @@ def get_config_copy() -> dict[str, Any]:
 
 def save_config() -> bytes:
     """The current values as JSON, but for those that have no form in JSON (callables)."""
+    import json  # here and below: few programs save or load, and all import this module
+
     values = {name: value for name, value in get_config_copy().items() if OPTIONS[name].saved}
     return json.dumps(values, indent=1).encode()
 
@@ -112,6 +112,8 @@ def load_config(saved: bytes | Mapping[str, Any]) -> None:
     with nothing changed, if `saved` cannot be read or a value does not fit.
     """
     if not isinstance(saved, Mapping):
+        import json
+
         try:
             saved = json.loads(saved)
         except (TypeError, ValueError) as error:
@@ -157,6 +159,8 @@ class _Patch:
         _patched_values.reset(self._tokens.pop())
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        import inspect
+
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise ConfigError(
                 f"patch cannot decorate the generator {function.__name__}, whose body runs after "

@@ -22,7 +22,7 @@ from minicomp.errors import DeviceError, DTypeError
 from minicomp.ir import FLOATS, dtype_name, numpy_dtype
 from minicomp.nn.parameter import Parameter
 
-_generator = np.random.default_rng(0)
+_generator: np.random.Generator | None = None  # made when needed: NumPy's module takes a while
 
 
 def manual_seed(seed: int) -> None:
@@ -33,6 +33,9 @@ def manual_seed(seed: int) -> None:
 
 def generator() -> np.random.Generator:
     """The source of all random numbers in `nn`."""
+    if _generator is None:
+        manual_seed(0)
+    assert _generator is not None
     return _generator
 
 
@@ -46,12 +49,12 @@ def parameter(array: np.ndarray, dtype: Any, device: Any) -> Parameter:
 
 def uniform(shape: tuple[int, ...], bound: float, dtype: Any, device: Any) -> Parameter:
     """Evenly spread numbers from -bound to bound."""
-    return parameter(_generator.uniform(-bound, bound, shape), dtype, device)
+    return parameter(generator().uniform(-bound, bound, shape), dtype, device)
 
 
 def normal(shape: tuple[int, ...], dtype: Any, device: Any) -> Parameter:
     """Normally distributed numbers of mean 0 and variance 1."""
-    return parameter(_generator.standard_normal(shape), dtype, device)
+    return parameter(generator().standard_normal(shape), dtype, device)
 
 
 def kaiming_bound(fan_in: int) -> float:

@@ -179,15 +179,7 @@ def _machine(target: Target) -> llvm.TargetMachine:
 
 
 def _optimized(ir_text: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
-    """Parse, verify, and run the passes.
-
-    The generators emit loops already vectorised and unrolled, so the passes are few: variables to
-    registers, without which softmax takes 1.7 times as long and column sums 1.8 times; the test
-    of a loop to its bottom, up to a tenth of a short body's time; and what tidies up after them.
-    LLVM's own simplification pipeline takes four times as long as these together. It makes the
-    same code of matmul, softmax and layer norm; only moving loads out of loops, which is not to
-    be had alone, gains a tenth where a generator leaves one inside.
-    """
+    """Parse, verify, and run the passes."""
     try:
         module = llvm.parse_assembly(ir_text, context=llvm.create_context())
         module.triple = machine.triple
@@ -196,6 +188,23 @@ def _optimized(ir_text: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     except RuntimeError as error:
         message = _with_line(error, ir_text)
         raise InternalError(f"LLVM rejects a generated module: {message}") from error
+    # A builder is for one run: it adds to what a run calls back, so that each takes longer.
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
+    _passes().run(module, builder)
+    return module
+
+
+@lru_cache
+def _passes() -> llvm.ModulePassManager:
+    """The passes, listed once: LLVM keeps 4 kB of each list that has run.
+
+    The generators emit loops already vectorised and unrolled, so the passes are few: variables to
+    registers, without which softmax takes 1.7 times as long and column sums 1.8 times; the test
+    of a loop to its bottom, up to a tenth of a short body's time; and what tidies up after them.
+    LLVM's own simplification pipeline takes four times as long as these together. It makes the
+    same code of matmul, softmax and layer norm; only moving loads out of loops, which is not to
+    be had alone, gains a tenth where a generator leaves one inside.
+    """
     passes = llvm.create_new_module_pass_manager()
     passes.add_always_inliner_pass()
     passes.add_sroa_pass()
@@ -203,8 +212,8 @@ def _optimized(ir_text: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     passes.add_loop_rotate_pass()
     passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
-    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
-    return module
+    keep_forever(passes)
+    return passes
 
 
 def _with_line(error: RuntimeError, ir_text: str) -> str:
