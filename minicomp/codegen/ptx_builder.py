@@ -211,7 +211,8 @@ class PTXBuilder(Instructions):
             "    ret;",
             "}",
         ]
-        return "\n".join(lines) + "\n"
+        # PTX is ASCII; in a comment there may be a name of the user's that is not.
+        return ("\n".join(lines) + "\n").encode("ascii", "backslashreplace").decode()
 
     def _launch_bounds(self) -> str:
         bounds = ""

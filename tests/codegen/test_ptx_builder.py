@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import pytest
+from ptx_assembler import assemble
 
 from minicomp.codegen.ptx_builder import PTXBuilder
 from minicomp.codegen.ptx_types import Register, text_of
@@ -167,3 +168,12 @@ def test_no_parameter_has_the_name_of_the_entry():
     builder = PTXBuilder("div", ["x", "div"])
     assert builder.arguments == ["x", "div_1"]
     assert ".entry div(" in builder.text()
+
+
+def test_names_that_are_not_ascii_stand_in_comments_as_ascii(tmp_path):
+    builder = PTXBuilder("kernel", ["größe"], comment="größe is an argument")
+    builder.comment("größe")
+    text = builder.text()
+    assert text.isascii()
+    assert "// gr\\xf6\\xdfe is an argument" in text
+    assemble(text, "sm_80", tmp_path)

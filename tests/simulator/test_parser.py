@@ -190,6 +190,11 @@ def test_instructions_that_are_not_are_errors_at_load(line, message):
     assert message in str(caught.value)
 
 
+def test_comments_too_are_ascii():
+    with pytest.raises(PTXSyntaxError, match=r"line 6: found 'ß'; PTX is ASCII"):
+        Simulator().load(module("// Maß der Dinge\n ret;"))
+
+
 def test_errors_are_minicomps_and_pythons():
     assert issubclass(PTXSyntaxError, MinicompError) and issubclass(PTXSyntaxError, ValueError)
 
