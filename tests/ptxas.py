@@ -3,19 +3,21 @@
     for kernel in assembled([text, other], "sm_90a"):
         print(kernel.name, kernel.registers, kernel.spilled_bytes)
 
-`ptxas` is the one on the PATH, or the one of the package nvidia-cuda-nvcc, which is among what the
-tests want on Linux. Where there is none, tests that need it are skipped.
+`ptxas` is the one on the PATH, of a toolkit, or of the package nvidia-cuda-nvcc, which is among
+what the tests want on Linux.
 """
 
 import functools
+import platform
 import re
-import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+
+from minicomp.errors import CudaError
+from minicomp.runtime.cuda.machine_code import find
 
 #: Kernels that are assembled by one call: starting the assembler takes as long as some of them.
 BATCH = 200
@@ -32,20 +34,19 @@ class Assembled:
 
 @functools.cache
 def assembler():
-    """The path of ptxas, or None."""
-    found = shutil.which("ptxas")
-    package = find_spec("nvidia")
-    if found is None and package is not None:
-        places = [Path(place) for place in package.submodule_search_locations or ()]
-        found = next((str(p) for place in places for p in place.glob("*/bin/ptxas")), None)
-    return found
+    """The path of ptxas. Where the tests' requirements have it a missing one is a failure, and
+    elsewhere a reason to skip."""
+    try:
+        return find("ptxas")
+    except CudaError as error:
+        if (sys.platform, platform.machine()) == ("linux", "x86_64"):
+            pytest.fail(f"{error}; the extra `test` has it")
+        pytest.skip(str(error))
 
 
 def assembled(texts, architecture):
     """What each of the modules, of one kernel each, needs on an architecture. Fails where the
     assembler does not take one."""
-    if assembler() is None:
-        pytest.skip("no ptxas on the PATH, and no package nvidia-cuda-nvcc")
     texts = list(texts)
     results = []
     for start in range(0, len(texts), BATCH):

@@ -1,14 +1,13 @@
-"""PTX through the assembler, where it is installed.
+"""PTX through the assembler (see `ptxas`).
 
 In: a module's text and an architecture. Out: what `ptxas` says of its kernel's resources.
 """
 
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass
 
-import pytest
+from ptxas import assembler
 
 
 @dataclass(frozen=True)
@@ -20,13 +19,10 @@ class Resources:
 
 
 def assemble(text: str, architecture: str, directory) -> Resources:
-    """Skips the test where there is no assembler; fails it where the text is not taken."""
-    assembler = shutil.which("ptxas")
-    if assembler is None:
-        pytest.skip("ptxas is not on the PATH")
+    """Fails the test where the text is not taken."""
     source = directory / "kernel.ptx"
     source.write_text(text)
-    command = [assembler, "-v", f"-arch={architecture}", str(source), "-o", "/dev/null"]
+    command = [assembler(), "-v", f"-arch={architecture}", str(source), "-o", "/dev/null"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said

@@ -3,6 +3,7 @@ nothing is spilled under the schedules that are picked."""
 
 import itertools
 
+import ptxas
 import pytest
 from large_graphs import H100, LARGE, SHAPES, kernels_of, large_graph
 from op_graphs import OpGraph, dtypes_of
@@ -14,6 +15,7 @@ from test_ptx_loops import BUILDERS, SCHEDULES
 
 from minicomp.codegen.ptx_loops import emit_loop_kernel
 from minicomp.codegen.ptx_schedule import schedule_loops
+from minicomp.errors import CudaError
 
 ARCHITECTURES = ["sm_80", "sm_90a"]
 
@@ -60,3 +62,21 @@ def test_nothing_is_spilled_on_large_tensors(dtype):
         for kernel in kernels_of(large_graph(build, shape, dtype)):
             texts.append(text_of(kernel, schedule_loops(kernel, H100), H100))
     assert_fits(texts)
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "outcome"),
+    [("linux", "x86_64", "Failed"), ("darwin", "arm64", "Skipped")],
+)
+def test_without_an_assembler_tests_are_skipped_only_where_there_is_none_to_install(
+    monkeypatch, system, machine, outcome
+):
+    def missing(tool):
+        raise CudaError(f"{tool} was not found")
+
+    monkeypatch.setattr(ptxas, "find", missing)
+    monkeypatch.setattr(ptxas.sys, "platform", system)
+    monkeypatch.setattr(ptxas.platform, "machine", lambda: machine)
+    with pytest.raises(BaseException, match="ptxas was not found") as caught:
+        ptxas.assembler.__wrapped__()
+    assert type(caught.value).__name__ == outcome

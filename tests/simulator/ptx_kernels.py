@@ -3,15 +3,14 @@
     values = result_of("add.u32", np.uint32, a, b)      # one instruction, elementwise
     report, out = run(BODY, x, out=np.zeros(32))        # a whole body; parameters p0, p1, ...
 
-Every text is also given to `ptxas`, where there is one, so that the tests test PTX as it is.
+Every text is also given to `ptxas`, so that the tests test PTX as it is.
 """
 
 import functools
-import shutil
 import subprocess
-import warnings
 
 import numpy as np
+from ptxas import assembler
 
 from minicomp.simulator import Simulator
 
@@ -29,19 +28,9 @@ _PREFIX |= {"f4": "%f", "f8": "%fd"}
 
 
 @functools.cache
-def _assembler():
-    found = shutil.which("ptxas")
-    if found is None:
-        warnings.warn("no ptxas on PATH: the PTX of these tests is not assembled", stacklevel=1)
-    return found
-
-
-@functools.cache
 def check_assembles(text, target="sm_80"):
     """Raises AssertionError with ptxas's words if it does not take the text."""
-    if _assembler() is None:
-        return
-    command = [_assembler(), "-arch", target, "-o", "/dev/null", "/dev/stdin"]
+    command = [assembler(), "-arch", target, "-o", "/dev/null", "/dev/stdin"]
     done = subprocess.run(command, input=text, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr + done.stdout + text
 
