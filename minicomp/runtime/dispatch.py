@@ -14,7 +14,8 @@ from typing import Any
 from minicomp.codegen.generated import Generated
 from minicomp.codegen.llvm_dispatch import emit_dispatch
 from minicomp.runtime.entry import METH_FASTCALL, MethodDefinition, is_supported, python_address
-from minicomp.runtime.jit import compile_ir, keep_forever
+from minicomp.runtime.jit import compile_ir
+from minicomp.runtime.lifetime import keep_forever
 from minicomp.tracing.record import RECORDER
 
 METH_KEYWORDS = 0x02

@@ -177,8 +177,10 @@ def _numpy_function(position: int) -> int:
     """An entry of NumPy's C API, which is a table of pointers in a capsule."""
     from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
-    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    # A prototype of our own: those of ctypes.pythonapi's attributes are everybody's.
+    get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi)
+    )
     table = get_pointer(_multiarray_umath._ARRAY_API, None)
     return ctypes.cast(table, ctypes.POINTER(ctypes.c_void_p))[position] or 0
 

@@ -11,7 +11,6 @@ generated from, and the target, so that a second process only links. `assembly()
 
 from __future__ import annotations
 
-import ctypes
 import os
 import threading
 import time
@@ -27,6 +26,7 @@ from minicomp.codegen.generated import Generated
 from minicomp.disk_cache import DiskCache
 from minicomp.errors import InternalError
 from minicomp.fingerprint import fingerprint, source_digest
+from minicomp.runtime.lifetime import keep_forever
 from minicomp.runtime.target import Target, host_target
 
 # What a module may declare, and find in this process, besides the `imports` it is linked with:
@@ -252,15 +252,6 @@ def _link(code: bytes, exports: Sequence[str], imports: Mapping[str, int]) -> ll
         return builder.link(_linker(), f"minicomp.{next(_numbers)}")
     except RuntimeError as error:
         raise InternalError(f"cannot link generated code: {error}") from error
-
-
-def keep_forever(thing: object) -> None:
-    """Never free `thing`, not even when the interpreter shuts down.
-
-    Python frees what modules hold in no useful order then, while threads may still be inside
-    generated code. The process's end frees the memory anyway.
-    """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 # A child of fork() has a copy of the lock: nobody else may be holding it at that moment.

@@ -26,7 +26,8 @@ from minicomp.codegen.generated import Generated
 from minicomp.codegen.llvm_threads import emit_thread_pool
 from minicomp.codegen.llvm_waiting import MAX_THREADS
 from minicomp.errors import OptionError
-from minicomp.runtime.jit import compile_ir, keep_forever
+from minicomp.runtime.jit import compile_ir
+from minicomp.runtime.lifetime import keep_forever
 from minicomp.runtime.target import host_target
 
 #: Longest wait for workers at the process's end; one may be inside a long kernel.

@@ -74,14 +74,17 @@ def capsule(argument: DeviceArgument, owner: Any, device_number: int) -> Any:
     return _new_capsule(address, NAME, _DESTROY)
 
 
-_new_capsule = ctypes.pythonapi.PyCapsule_New
-_new_capsule.restype = py_object
-_new_capsule.argtypes = (c_void_p, c_char_p, c_void_p)
+# Prototypes of our own: those of ctypes.pythonapi's attributes are everybody's.
+_new_capsule = ctypes.PYFUNCTYPE(py_object, c_void_p, c_char_p, c_void_p)(
+    ("PyCapsule_New", ctypes.pythonapi)
+)
 # The capsule is passed as an address: it is being destroyed, and must not be referred to again.
-_is_valid = ctypes.pythonapi.PyCapsule_IsValid
-_is_valid.argtypes = (c_void_p, c_char_p)
-_get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-_get_pointer.restype, _get_pointer.argtypes = c_void_p, (c_void_p, c_char_p)
+_is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, c_void_p, c_char_p)(
+    ("PyCapsule_IsValid", ctypes.pythonapi)
+)
+_get_pointer = ctypes.PYFUNCTYPE(c_void_p, c_void_p, c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
 
 
 @ctypes.PYFUNCTYPE(None, c_void_p)

@@ -305,8 +305,9 @@ def test_a_process_ends_cleanly(first):
 
 def test_a_forked_child_is_told_and_ends_cleanly():
     done = run_alone(
-        "import minicomp, numpy as np, os, sys\n"
+        "import minicomp, numpy as np, os, sys, warnings\n"
         "x = minicomp.cuda.to_device(np.ones(3, np.float32))\n"
+        "warnings.simplefilter('ignore', DeprecationWarning)  # of forks with threads\n"
         "if os.fork() == 0:\n"
         "    try: minicomp.cuda.to_host(x)\n"
         "    except minicomp.errors.CudaError as error: print(error)\n"
