@@ -53,8 +53,8 @@ FORMATS = {
 
 
 class Basics(Arithmetic):
-    """Helpers over the protocol, and hooks, `rare`, `scale` and `quotient`, that a back end may
-    override where its hardware has better."""
+    """Helpers over the protocol, and hooks that a back end may override where its hardware has
+    better: `rare`, `scale`, `scale_down`, `power_of_two` and `quotient`."""
 
     def format(self, x: Handle) -> FloatFormat:
         return FORMATS[self.dtype(x)]
@@ -122,6 +122,11 @@ class Basics(Arithmetic):
         """a / b for 1 <= b <= 2 and 0 <= a <= 1; an error of an ulp does no harm where this is
         used, so that it need not be as slow as a division for any operands."""
         return self.div(a, b)
+
+    def scale_down(self, x: Handle, n: Handle) -> Handle:
+        """`scale` for an n that is not positive: half the work."""
+        step = (self.format(x).bias + 1) // 2
+        return self.mul(self.mul(x, self.power_of_two(n, step)), self.like(x, 2.0**-step))
 
     def rare(self, condition: Handle, usual: Handle, compute: Callable[[], Handle]) -> Handle:
         """`usual`, but `compute()` in the lanes where the condition holds, which few do.
