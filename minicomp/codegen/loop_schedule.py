@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from minicomp.codegen.row_divisions import multiply_by_reciprocals
@@ -156,11 +157,15 @@ def _worth_keeping(scalar: Scalar, varying: Varying) -> bool:
 def _with_rows(kernel: LoopKernel, kept: Sequence[_Kept]) -> LoopKernel:
     sweeps = []
     for number, sweep in enumerate(kernel.sweeps):
-        replaced: dict[int, Scalar] = {id(k.scalar): k.load for k in kept if k.sweep < number}
+        loads: dict[int, Scalar] = {id(k.scalar): k.load for k in kept if k.sweep < number}
         stores = [Store(k.load.buffer, k.load.index, k.scalar) for k in kept if k.sweep == number]
-        rebuilt = Rebuilt(lambda scalar, loads=replaced: loads.get(id(scalar)))
+        rebuilt = Rebuilt(partial(_replacement, loads))
         sweeps.append(rebuilt.sweep(replace(sweep, stores=(*stores, *sweep.stores))))
     return replace(kernel, sweeps=tuple(sweeps), scratch=tuple(k.row for k in kept))
+
+
+def _replacement(loads: dict[int, Scalar], scalar: Scalar) -> Scalar | None:
+    return loads.get(id(scalar))
 
 
 # --- what a kernel costs ----------------------------------------------------------------------
