@@ -2,9 +2,9 @@
 
     MINICOMP_DEBUG=graph,kernels python my_script.py
 
-`graph` is what was traced, `passes` the graph after each pass that changed it, `kernels` the
-fused program, `llvm` the generated IR and `ptx` the PTX (whichever there is), `asm` the machine
-code, `select` the tables of candidates. Everything goes to stderr, each piece under a heading.
+`graph` is what was traced, `passes` the graph after each pass, `kernels` the fused program, `llvm`
+the generated IR and `ptx` the PTX (whichever there is), `asm` the machine code, `select` the
+tables of candidates. Everything goes to stderr, each piece under a heading.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 from matmul_kernels import matmul_kernel, with_epilogue
-from ptx_assembler import assemble
 from ptx_matmul_runs import SMALLER, TARGET
+from ptxas import assembled
 
 from minicomp.codegen.ptx_matmul import emit_matmul
 from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan
@@ -114,18 +114,18 @@ LAYOUTS = [("contiguous", "contiguous"), ("contiguous", "transposed"), ("transpo
 @pytest.mark.parametrize("target", [SMALLER, TARGET], ids=lambda target: target.name)
 @pytest.mark.parametrize("dtype, precision", ARITHMETIC)
 @pytest.mark.parametrize("m, n, k", [(4096, 4096, 4096), (67, 1001, 99)])
-def test_default_schedules_assemble_without_spilling(m, n, k, dtype, precision, target, tmp_path):
+def test_default_schedules_assemble_without_spilling(m, n, k, dtype, precision, target):
     a, b = LAYOUTS[m % len(LAYOUTS)]
     kernel = matmul_kernel(m, n, k, a, b, dtype=dtype, alignment=256)
     schedule = schedules(kernel, target, precision)[0]
-    resources = assemble(emit_matmul(kernel, schedule, target).text, target.name, tmp_path)
-    assert resources.spilled_bytes == 0
+    (needed,) = assembled([emit_matmul(kernel, schedule, target).text], target.name)
+    assert needed.spilled_bytes == 0
 
 
 @pytest.mark.parametrize("target", [SMALLER, TARGET], ids=lambda target: target.name)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("op", ["add", "tanh"])
-def test_epilogues_assemble_without_spilling(op, dtype, target, tmp_path):
+def test_epilogues_assemble_without_spilling(op, dtype, target):
     kernel = matmul_kernel(1000, 1004, 1000, dtype=dtype, alignment=256)
     bias = Argument("bias", "float32", 1004, alignment=256)
     load = Load("float32", 3, Index.of(kernel.column))
@@ -133,12 +133,13 @@ def test_epilogues_assemble_without_spilling(op, dtype, target, tmp_path):
     total = Apply("float32", "tanh", (total,)) if op == "tanh" else total
     kernel = with_epilogue(kernel, Apply(dtype, "cast", (total,)), bias)
     schedule = schedules(kernel, target)[0]
-    resources = assemble(emit_matmul(kernel, schedule, target).text, target.name, tmp_path)
-    assert resources.spilled_bytes == 0
+    (needed,) = assembled([emit_matmul(kernel, schedule, target).text], target.name)
+    assert needed.spilled_bytes == 0
 
 
 @pytest.mark.parametrize("schedule", [NAIVE, REDUCTION], ids=lambda schedule: schedule.family)
 @pytest.mark.parametrize("target", [SMALLER, TARGET], ids=lambda target: target.name)
-def test_simple_families_assemble(schedule, target, tmp_path):
+def test_simple_families_assemble_without_spilling(schedule, target):
     kernel = matmul_kernel(1, 1000, 64, dtype="bfloat16", alignment=256)
-    assemble(emit_matmul(kernel, schedule, target).text, target.name, tmp_path)
+    (needed,) = assembled([emit_matmul(kernel, schedule, target).text], target.name)
+    assert needed.spilled_bytes == 0
