@@ -4,10 +4,10 @@
     python tests/benchmarks/matmul.py 512 1x4096x1024       # some: n, or m x n x k
     python tests/benchmarks/matmul.py --threads 2 --layout nt --dtype float64 --all 1024
 
-Candidates and NumPy take turns, so that drift hits all alike; a time is the median over the
-rounds. Every output is compared with the product in float64 before any time counts. Operands are
-random normal numbers: zeros would need less power, and so run at a higher clock. The time of a
-candidate includes a call through ctypes, some 0.4 us.
+Candidates and NumPy take turns, as `timing` says; a time is the median over the rounds. Every
+output is compared with the product in float64 before any time counts. Operands are random normal
+numbers: zeros would need less power, and so run at a higher clock. The time of a candidate includes
+a call through ctypes, some 0.4 us.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
-import time
+import sys
 from collections.abc import Callable
 from math import exp, log
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
 def main() -> None:
@@ -74,6 +77,7 @@ def mean(ratios: list[float]) -> float:
 def time_shape(shape: tuple[int, int, int], arguments: argparse.Namespace) -> dict[str, float]:
     """Median seconds of NumPy and of each candidate, the default first."""
     import numpy as np
+    from benchmarks.timing import race
 
     from minicomp.codegen.matmul_schedules import schedules
     from minicomp.runtime.target import host_target
@@ -94,7 +98,7 @@ def time_shape(shape: tuple[int, int, int], arguments: argparse.Namespace) -> di
         run()
         assert (np.abs(result - exact) <= bound).all(), f"{schedule} is wrong"
         runs[schedule.label] = run
-    return interleaved(runs, arguments.seconds)
+    return {name: samples.median for name, samples in race(runs, arguments.seconds).items()}
 
 
 def operand(generator, shape, transposed, dtype):
@@ -148,27 +152,6 @@ def compiled(kernel, schedule, arrays, threads):
             serial(start, 0, count)
 
     return run
-
-
-def interleaved(runs: dict[str, Callable[[], object]], seconds: float) -> dict[str, float]:
-    """Median seconds a call of each, the runs taking turns."""
-    from minicomp.runtime.threads import park
-
-    def timed(run: Callable[[], object], calls: int) -> float:
-        start = time.perf_counter()
-        for _ in range(calls):
-            run()
-        return (time.perf_counter() - start) / calls
-
-    once = max(sum(min(timed(run, 1) for _ in range(3)) for run in runs.values()), 1e-9)
-    calls = max(1, int(50e-6 * len(runs) / once))
-    rounds = max(9, min(1000, int(seconds / (once * calls))))
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            times[name].append(timed(run, calls))
-            park()  # spinning workers would slow the next one down
-    return {name: sorted(values)[len(values) // 2] for name, values in times.items()}
 
 
 if __name__ == "__main__":

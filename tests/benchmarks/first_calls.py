@@ -1,0 +1,116 @@
+"""What is paid once: importing, compiling, choosing. Each is measured in processes of its own.
+
+In: a number of threads. Out: rows as `measure` makes them, with minicomp alone in them.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.bars import MINICOMP, Requirement, Row, Seconds
+
+import minicomp
+
+REPEATS = 7
+
+IMPORT = """
+import time
+import numpy
+start = time.perf_counter()
+import minicomp
+print(time.perf_counter() - start)
+"""
+
+#: The first call of the MLP, with the options and the batch size in place of the %s.
+FIRST_CALL = """
+import time
+import numpy as np
+import minicomp
+from minicomp import nn
+model = nn.Sequential(
+    nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 10)
+)
+x = np.random.default_rng(0).standard_normal((32, 784), np.float32)
+start = time.perf_counter()
+minicomp.compile(model, options=%s)(x)
+print(time.perf_counter() - start)
+"""
+
+
+@dataclass(frozen=True)
+class FirstCall:
+    """A script that prints seconds. `fills_cache`: run once before, for what it leaves on disk."""
+
+    name: str
+    script: str
+    bar: Sequence[Requirement]
+    options: dict[str, bool] | None = None
+    fills_cache: bool = False
+    group: str = "paid once"
+
+    def text(self, threads: int) -> str:
+        if self.options is None:
+            return self.script
+        return self.script % {**self.options, "num_threads": threads}
+
+
+FIRST_CALLS: tuple[FirstCall, ...] = (
+    FirstCall("import", IMPORT, [Seconds(0.060)]),
+    FirstCall("first-call-cold", FIRST_CALL, [Seconds(0.150)], {}),
+    FirstCall("first-call-warm", FIRST_CALL, [Seconds(0.015)], {}, fills_cache=True),
+    FirstCall("first-call-tuned", FIRST_CALL, [Seconds(3.0)], {"max_autotune": True}),
+)
+
+
+def measure_first_call(
+    case: FirstCall, threads: int, progress: Callable[[str], None] = lambda text: None
+) -> Row:
+    """The median over processes, each with a disk cache as the case wants it."""
+    times = []
+    for number, cache in enumerate(_caches(case, threads)):
+        progress(f"process {number + 1} of {REPEATS}")
+        times.append(_seconds(case.text(threads), cache))
+    ordered = sorted(times)
+    time = {
+        "median": statistics.median(ordered),
+        "low": ordered[len(ordered) // 4],
+        "high": ordered[-1 - len(ordered) // 4],
+        "rounds": len(ordered),
+    }
+    return {
+        "name": case.name,
+        "group": case.group,
+        "threads": threads,
+        "times": {MINICOMP: time},
+        "peers": [],
+        "failures": {},
+        "chosen": [],
+        "work": {},
+        "roof_work": {},
+    }
+
+
+def _caches(case: FirstCall, threads: int) -> Iterator[str]:
+    """A folder for the disk cache of each process."""
+    with tempfile.TemporaryDirectory(prefix="minicomp-benchmark-") as folder:
+        if case.fills_cache:
+            _seconds(case.text(threads), folder)
+        for number in range(REPEATS):
+            yield folder if case.fills_cache else os.path.join(folder, str(number))
+
+
+def _seconds(script: str, cache: str) -> float:
+    root = str(Path(minicomp.__file__).parent.parent)
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    result = subprocess.run(
+        [sys.executable, "-c", script], text=True, stdout=subprocess.PIPE, check=True,
+        env={**os.environ, "MINICOMP_CACHE_DIR": cache, "PYTHONPATH": path},
+    )  # fmt: skip
+    return float(result.stdout)
