@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from llvmlite import ir
 
+from minicomp.codegen.llvm_avx512 import Avx512
 from minicomp.codegen.llvm_memory import Memory
 from minicomp.codegen.llvm_types import (
     REGISTER,
@@ -28,24 +29,26 @@ from minicomp.codegen.llvm_types import (
     poison,
     widen,
 )
-from minicomp.codegen.math import ElementaryFunctions
 from minicomp.kernels.indexing import LoopVariable
 
 FLOATING = ("float32", "float64")
 
 
-class LLVMEmitter(Memory, ElementaryFunctions):
-    """See the module's docstring. `buffers` are (pointer, dtype), numbered as the kernel's."""
+class LLVMEmitter(Memory, Avx512):
+    """See the module's docstring. `buffers` are (pointer, dtype), numbered as the kernel's; a
+    `target` tells what its CPU can do beyond what every CPU can."""
 
     def __init__(
         self,
         builder: ir.IRBuilder,
         buffers: Sequence[tuple[ir.Value, str]],
         status: ir.Value | None = None,
+        target: object = None,
     ):
         self.builder = builder
         self.buffers = list(buffers)
         self.status = status  # int32*, set to 1 by a gather that meets an index out of range
+        self.has_avx512 = getattr(target, "vector_bits", 0) == 512
         self.at({}, None, 1)
 
     def at(
@@ -80,7 +83,11 @@ class LLVMEmitter(Memory, ElementaryFunctions):
         return [self.splat(operand, lanes) for operand in operands]
 
     def _intrinsic(
-        self, name: str, *operands: ir.Value, flags: Sequence[ir.Value] = ()
+        self,
+        name: str,
+        *operands: ir.Value,
+        flags: Sequence[ir.Value] = (),
+        fastmath: Sequence[str] = (),
     ) -> ir.Value:
         """Call `llvm.<name>` overloaded on the operands' type; `flags` are plain i1 operands."""
         kind = operands[0].type
@@ -93,7 +100,7 @@ class LLVMEmitter(Memory, ElementaryFunctions):
         function = self.builder.module.globals.get(full_name)
         if function is None:
             function = ir.Function(self.builder.module, ir.FunctionType(kind, types), full_name)
-        return self.builder.call(function, (*operands, *flags))
+        return self.builder.call(function, (*operands, *flags), fastmath=fastmath)
 
     def _is_float(self, x: ir.Value) -> bool:
         return dtype_of(x) in FLOATING
@@ -164,7 +171,8 @@ class LLVMEmitter(Memory, ElementaryFunctions):
             # where llvm.maximum needs three.
             keep = self.builder.fcmp_unordered(order, a, b_wide)
             return self.builder.select(keep, a, b_wide)
-        return self._intrinsic(float_name, a, b_wide)
+        # NumPy does not say which of two zeros is the larger; telling them apart doubles the work.
+        return self._intrinsic(float_name, a, b_wide, fastmath=("nsz",))
 
     # --- comparisons ---
 

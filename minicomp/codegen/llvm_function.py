@@ -29,10 +29,11 @@ class KernelFunction:
     begin: ir.Value
     end: ir.Value
 
-    def entry_alloca(self, kind: ir.Type, name: str) -> ir.Value:
+    def entry_alloca(self, kind: ir.Type, name: str, align: int | None = None) -> ir.Value:
         """A stack slot in the entry block, where LLVM's passes can turn it into a register."""
         with self.builder.goto_entry_block():
             slot = self.builder.alloca(kind, name=name)
+        slot.align = align
         slot.type = pointer  # llvmlite still types it by its pointee, which LLVM no longer reads
         return slot
 

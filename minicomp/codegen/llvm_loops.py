@@ -4,11 +4,12 @@ In: a `kernels.LoopKernel` and a `LoopSchedule`. Out: the text of a module defin
 `void @name(ptr args, i64 begin, i64 end)`. The schedule's vector axis decides the loop nest:
 
     inner                                     outer
-    for row in [begin, end):                  for block in [begin, end):      # of columns
+    for rows in [begin, end):                 for block in [begin, end):      # of columns
       for each sweep:                           for vector of columns in block:
         for vector along the last inner loop:     for each sweep:
-          fold, store                               for every inner iteration:
-        combine the lanes                             fold, store
+          for each of the rows:                     for every inner iteration:
+            fold, store                               fold, store
+        combine the lanes
 
 A loop of n iterations in vectors of w lanes, u at a time, is at most three pieces: u*w at a time,
 w at a time, and once the n % w left over, at exactly that width: LLVM splits odd vectors safely,
@@ -17,8 +18,8 @@ so no load is masked and none reads past its row. (See `Span`.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -27,14 +28,15 @@ from llvmlite import ir
 
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_function import KernelFunction, counted_loop, kernel_function
+from minicomp.codegen.llvm_loop_body import Bound, Known, LoopBody
 from minicomp.codegen.llvm_reduce import Accumulators
 from minicomp.codegen.llvm_types import MEMORY, i64, literal
-from minicomp.codegen.scalar import ScalarVisitor
 from minicomp.kernels import LoopKernel, LoopSchedule, Sweep
-from minicomp.kernels.indexing import Index, LoopVariable, row_major_strides
+from minicomp.kernels.indexing import LoopVariable, row_major_strides
+from minicomp.kernels.memory import ALIGNMENT
 
-#: Handles of finished reductions, by number (see `ScalarVisitor`).
-Bound = dict[int | str, ir.Value]
+#: The loop variables' values at some place of the nest.
+Values = dict[LoopVariable, ir.Value]
 
 #: Columns that one parallel unit of an outer-vectorised kernel covers: enough to make the index
 #: arithmetic of a unit negligible, few enough that threads can share a short tensor.
@@ -97,15 +99,20 @@ class _LoopEmission:
             kernel.name, kernel.arguments, target, comment
         )
         self.builder = self.function.builder
-        buffers = [
-            (pointer, argument.dtype)
-            for pointer, argument in zip(self.function.pointers, kernel.arguments)
-        ]
-        for row in kernel.scratch:
+        self.buffers = [self._row_buffers(copy) for copy in range(schedule.rows)]
+        status = self._status_pointer()
+        self.emitter = LLVMEmitter(self.builder, self.buffers[0], status, target)
+        self.body = LoopBody(kernel, self.emitter)
+
+    def _row_buffers(self, copy: int) -> list[tuple[ir.Value, str]]:
+        """(pointer, dtype) of the arguments, and of the scratch that one of the rows side by side
+        has to itself."""
+        pairs = zip(self.function.pointers, self.kernel.arguments)
+        buffers = [(pointer, argument.dtype) for pointer, argument in pairs]
+        for row in self.kernel.scratch:
             kind = ir.ArrayType(MEMORY[row.dtype], row.size)
-            buffers.append((self.function.entry_alloca(kind, row.name), row.dtype))
-        self.emitter = LLVMEmitter(self.builder, buffers, status=self._status_pointer())
-        self.values: dict[LoopVariable, ir.Value] = {}
+            buffers.append((self.function.entry_alloca(kind, row.name, ALIGNMENT), row.dtype))
+        return buffers
 
     def _status_pointer(self) -> ir.Value | None:
         for pointer, argument in zip(self.function.pointers, self.kernel.arguments):
@@ -124,48 +131,94 @@ class _LoopEmission:
     # --- lanes along the inner loop ---
 
     def _rows(self) -> None:
-        with counted_loop(self.builder, self.function.begin, self.function.end, 1, "row") as row:
-            self._set_outer(self.kernel.outer, row)
-            bound: Bound = {}
+        begin, end, rows = self.function.begin, self.function.end, self.schedule.rows
+        with self._shares(begin, end, rows) as starts:
+            places = [self._outer(self.kernel.outer, row) for row in starts]
+            bounds: list[Bound] = [{} for _ in places]
             for number, sweep in enumerate(self.kernel.sweeps):
                 self.builder.comment(f"sweep {number}")
-                bound.update(self._row_sweep(sweep, bound))
-            self.emitter.at(self.values, None, 1)
-            self._store_row(bound)
+                for bound, results in zip(bounds, self._row_sweep(sweep, bounds, places)):
+                    bound.update(results)
+            for copy, bound in enumerate(bounds):
+                self._at_row(copy, places[copy], None, 1)
+                self.body.store_row(bound)
 
-    def _row_sweep(self, sweep: Sweep, bound: Bound) -> Bound:
-        """One sweep over the inner loops, the last of them in vectors."""
-        accumulators = Accumulators(self.function, self.emitter, sweep.reductions)
+    @contextmanager
+    def _shares(self, begin: ir.Value, end: ir.Value, rows: int) -> Iterator[list[ir.Value]]:
+        """A loop over the rows [begin, end): yields those that are done side by side.
+
+        Each is the next of a stretch of its own, so that memory is read and written in a few long
+        streams, which is what caches fetch ahead of. Where the rows do not divide evenly the
+        stretches overlap, and some rows are done twice.
+        """
+        if rows == 1:
+            with counted_loop(self.builder, begin, end, 1, "row") as row:
+                yield [row]
+            return
+        count = self.builder.sub(end, begin)
+        padded = self.builder.add(count, literal(i64, rows - 1))
+        length = self.builder.sdiv(padded, literal(i64, rows), name="stretch")
+        slack = self.builder.sub(count, length)
+        stop = self.builder.add(begin, length)
+        with counted_loop(self.builder, begin, stop, 1, "row") as row:
+            starts = [row]
+            for number in range(1, rows):
+                ahead = self.builder.mul(slack, literal(i64, number))
+                ahead = self.builder.sdiv(ahead, literal(i64, rows - 1))
+                starts.append(self.builder.add(row, ahead, name=f"row{number}"))
+            yield starts
+
+    def _row_sweep(
+        self, sweep: Sweep, bounds: Sequence[Bound], places: Sequence[Values]
+    ) -> list[Bound]:
+        """One sweep over the inner loops, the last of them in vectors; results by row."""
+        rows = range(len(places))
+        sums = [Accumulators(self.function, self.emitter, sweep.reductions) for _ in rows]
+        uniform: list[Known] = []
+        for row in rows:
+            self._at_row(row, places[row], None, 1)
+            uniform.append(self.body.uniform(sweep, bounds[row]))
         if not self.kernel.inner:
-            self.emitter.at(self.values, None, 1)
-            self._element(sweep, bound, accumulators, copy=0)
-            return accumulators.finish()
+            for row in rows:
+                self._at_row(row, places[row], None, 1)
+                self.body.element(sweep, bounds[row], sums[row], 0, uniform[row])
+            return [accumulators.finish() for accumulators in sums]
         *nest, last = self.kernel.inner
         scan = any(reduction.op == "cumsum" for reduction in sweep.reductions)
         # A scan goes from element to element: one lane, one copy.
         width, unroll = (1, 1) if scan else (self.schedule.vector_width, self.schedule.unroll)
         with ExitStack() as loops:
-            self._enter(loops, nest)
+            inner = self._enter(loops, nest)
             for span in spans(last.extent, width, unroll):
-                for copy in self._vectors(span, last):
-                    self._element(sweep, bound, accumulators, copy)
-        return accumulators.finish()
+                for copy, first in self._vectors(span, last.name):
+                    shared: Known = {}
+                    for row in rows:
+                        values = {**places[row], **inner, last: first}
+                        self._at_row(row, values, last, span.width)
+                        known = {**uniform[row], **shared}
+                        shared |= self.body.element(sweep, bounds[row], sums[row], copy, known)
+        return [accumulators.finish() for accumulators in sums]
 
-    def _vectors(self, span: Span, variable: LoopVariable) -> Iterator[int]:
-        """Emit the loop of one span; yields once per unrolled copy, the emitter in place."""
+    def _at_row(
+        self, row: int, values: Values, vector: LoopVariable | None, width: int
+    ) -> None:
+        """Move the emitter to a place in one of the rows side by side."""
+        self.emitter.buffers = self.buffers[row]
+        self.emitter.at(values, vector, width)
+
+    def _vectors(self, span: Span, name: str) -> Iterator[tuple[int, ir.Value]]:
+        """Emit the loop of one span; yields per unrolled copy its number and its first lane."""
         if span.step == span.stop - span.start:  # one round: no loop
-            yield from self._copies(span, variable, literal(i64, span.start))
+            yield from self._copies(span, literal(i64, span.start))
             return
         start, stop = literal(i64, span.start), literal(i64, span.stop)
-        with counted_loop(self.builder, start, stop, span.step, variable.name) as counter:
-            yield from self._copies(span, variable, counter)
+        with counted_loop(self.builder, start, stop, span.step, name) as counter:
+            yield from self._copies(span, counter)
 
-    def _copies(self, span: Span, variable: LoopVariable, base: ir.Value) -> Iterator[int]:
+    def _copies(self, span: Span, base: ir.Value) -> Iterator[tuple[int, ir.Value]]:
         for copy in range(span.unroll):
             offset = literal(i64, copy * span.width)
-            first = self.builder.add(base, offset) if copy else base
-            self.emitter.at({**self.values, variable: first}, variable, span.width)
-            yield copy
+            yield copy, self.builder.add(base, offset) if copy else base
 
     # --- lanes along the outer loop ---
 
@@ -179,17 +232,17 @@ class _LoopEmission:
             if blocks > 1:
                 column_block = self.builder.urem(unit, literal(i64, blocks))
                 row = self.builder.udiv(unit, literal(i64, blocks))
-            self._set_outer(rest, row)
+            values = self._outer(rest, row)
             start = self.builder.mul(column_block, literal(i64, block), name="start")
-            self._block(last, start, block, whole)
+            self._block(values, start, block, whole)
             if whole < last.extent:
                 is_last = self.builder.icmp_unsigned("==", column_block, literal(i64, blocks - 1))
                 with self.builder.if_then(is_last):
                     self.builder.comment(f"the last {last.extent - whole} columns")
                     span = Span(whole, last.extent, last.extent - whole, 1)
-                    self._columns(last, literal(i64, whole), span)
+                    self._columns(values, literal(i64, whole), span)
 
-    def _block(self, last: LoopVariable, start: ir.Value, block: int, whole: int) -> None:
+    def _block(self, values: Values, start: ir.Value, block: int, whole: int) -> None:
         """The full vectors of one block: `unroll` at a time, then one at a time."""
         if not whole:
             return
@@ -202,78 +255,58 @@ class _LoopEmission:
         odd = self.builder.urem(length, literal(i64, width * unroll))
         paired = self.builder.sub(stop, odd)
         span = Span(0, block, width, unroll)
-        with counted_loop(self.builder, start, paired, span.step, last.name) as column:
-            self._columns(last, column, span)
+        name = self.kernel.outer[-1].name
+        with counted_loop(self.builder, start, paired, span.step, name) as column:
+            self._columns(values, column, span)
         if unroll > 1 and whole % span.step:
             span = Span(0, block, width, 1)
-            with counted_loop(self.builder, paired, stop, width, f"{last.name}.odd") as column:
-                self._columns(last, column, span)
+            with counted_loop(self.builder, paired, stop, width, f"{name}.odd") as column:
+                self._columns(values, column, span)
 
-    def _columns(self, last: LoopVariable, base: ir.Value, span: Span) -> None:
+    def _columns(self, values: Values, base: ir.Value, span: Span) -> None:
         """All sweeps for `unroll` vectors of columns beginning at `base`."""
-        bounds: list[Bound] = [{} for _ in range(span.unroll)]
+        last, emitter = self.kernel.outer[-1], self.emitter
+        places = [{**values, last: first} for _, first in self._copies(span, base)]
+        bounds: list[Bound] = [{} for _ in places]
         for number, sweep in enumerate(self.kernel.sweeps):
             self.builder.comment(f"sweep {number}")
-            sums = [
-                Accumulators(self.function, self.emitter, sweep.reductions)
-                for _ in range(span.unroll)
-            ]
+            sums = [Accumulators(self.function, emitter, sweep.reductions) for _ in places]
+            uniform: list[Known] = []
+            for copy, place in enumerate(places):
+                emitter.at(place, last, span.width)
+                uniform.append(self.body.uniform(sweep, bounds[copy]))
             with ExitStack() as loops:
-                self._enter(loops, self.kernel.inner)
-                for copy in self._copies(span, last, base):
-                    self._element(sweep, bounds[copy], sums[copy], copy=0)
+                inner = self._enter(loops, self.kernel.inner)
+                for copy, place in enumerate(places):
+                    emitter.at({**place, **inner}, last, span.width)
+                    self.body.element(sweep, bounds[copy], sums[copy], 0, uniform[copy])
             for bound, accumulators in zip(bounds, sums, strict=True):
                 bound.update(accumulators.results())
-        for copy in self._copies(span, last, base):
-            self._store_row(bounds[copy])
+        for place, bound in zip(places, bounds, strict=True):
+            emitter.at(place, last, span.width)
+            self.body.store_row(bound)
 
     # --- both ---
 
-    def _element(
-        self,
-        sweep: Sweep,
-        bound: Bound,
-        accumulators: Accumulators,
-        copy: int,
-    ) -> None:
-        """What a sweep does at the emitter's current point: fold, then store."""
-        running: Bound = dict(bound)
-        visit = ScalarVisitor(self.emitter, running)
-        self.emitter.visitor = visit
-        for reduction in sweep.reductions:
-            position = Index()
-            for variable, stride in zip(self.kernel.inner, self._inner_strides(), strict=True):
-                position = position + Index.of(variable) * stride
-            folded = accumulators.fold(reduction, copy, visit(reduction.scalar), position)
-            running[reduction.number] = folded  # a scan's running value is used right here
-        for store in sweep.stores:
-            self.emitter.store(store.buffer, store.index, visit(store.scalar))
-
-    def _store_row(self, bound: Bound) -> None:
-        visit = ScalarVisitor(self.emitter, bound)
-        self.emitter.visitor = visit
-        for store in self.kernel.row_stores:
-            self.emitter.store(store.buffer, store.index, visit(store.scalar))
-
-    def _inner_strides(self) -> tuple[int, ...]:
-        return row_major_strides([variable.extent for variable in self.kernel.inner])
-
-    def _set_outer(self, variables: Any, flat: ir.Value) -> None:
+    def _outer(self, variables: Sequence[LoopVariable], flat: ir.Value) -> Values:
         """Loop variables from the row-major number of an outer iteration."""
-        self.values = {}
+        values: Values = {}
         strides = row_major_strides([variable.extent for variable in variables])
         for position, (variable, stride) in enumerate(zip(variables, strides, strict=True)):
             value = self.builder.udiv(flat, literal(i64, stride)) if stride > 1 else flat
             if position:
                 value = self.builder.urem(value, literal(i64, variable.extent))
-            self.values[variable] = value
+            values[variable] = value
+        return values
 
-    def _enter(self, loops: ExitStack, variables: Any) -> None:
+    def _enter(self, loops: ExitStack, variables: Sequence[LoopVariable]) -> Values:
         """Open one scalar loop per variable."""
+        values: Values = {}
         for variable in variables:
             if variable.extent == 1:
-                self.values[variable] = literal(i64, 0)
+                values[variable] = literal(i64, 0)
                 continue
             start, stop = literal(i64, 0), literal(i64, variable.extent)
             counter = loops.enter_context(counted_loop(self.builder, start, stop, 1, variable.name))
-            self.values[variable] = counter
+            values[variable] = counter
+        return values

@@ -8,7 +8,7 @@ the best value and its position.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from llvmlite import ir
@@ -64,14 +64,27 @@ class Accumulators:
         if reduction.op in ("argmax", "argmin"):
             where = emitter.splat(emitter.position(position, "int64"), lanes)
             state = (emitter.splat(value, lanes), where)
-        old = tuple(
-            self.builder.load(pointer, typ=kind)
-            for pointer, kind in zip(slot.pointers, slot.types, strict=True)
-        )
-        new = self._combine(reduction, old, state)
+        return self._update(slot, lambda old: self._combine(reduction, old, state))
+
+    def fold_square(self, reduction: Reduction, copy: int, root: ir.Value) -> ir.Value:
+        """Fold root * root into a sum, with one rounding; gives the new accumulator."""
+        emitter = self.emitter
+        lanes = emitter.width if emitter.vector is not None else 1
+        slot = self._slot(reduction, copy, lanes)
+        root = emitter.splat(root, lanes)
+        return self._update(slot, lambda old: (emitter.fma(root, root, old[0]),))
+
+    def _update(self, slot: _Slot, change: Callable[[State], State]) -> ir.Value:
+        new = change(self._load(slot))
         for pointer, component in zip(slot.pointers, new, strict=True):
             self.builder.store(component, pointer)
         return new[-1]
+
+    def _load(self, slot: _Slot) -> State:
+        return tuple(
+            self.builder.load(pointer, typ=kind)
+            for pointer, kind in zip(slot.pointers, slot.types, strict=True)
+        )
 
     def results(self) -> dict[int | str, ir.Value]:
         """Per reduction its accumulator as it is, lanes kept: each lane is a row of its own."""
@@ -133,13 +146,7 @@ class Accumulators:
 
     def _combined(self, reduction: Reduction, slots: list[_Slot]) -> State:
         """All slots of one width as one state."""
-        states = [
-            tuple(
-                self.builder.load(pointer, typ=kind)
-                for pointer, kind in zip(slot.pointers, slot.types, strict=True)
-            )
-            for slot in slots
-        ]
+        states = [self._load(slot) for slot in slots]
         while len(states) > 1:  # a tree, so that the additions overlap
             left, right = states[: len(states) // 2], states[len(states) // 2 :]
             paired = [self._combine(reduction, a, b) for a, b in zip(left, right)]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from minicomp.codegen.row_divisions import multiply_by_reciprocals
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import (
     Apply,
@@ -23,10 +24,10 @@ from minicomp.kernels import (
     Reduced,
     Scalar,
     Store,
-    Sweep,
 )
-from minicomp.kernels.indexing import Index, index_variables, row_major_strides
-from minicomp.kernels.walk import accesses, kernel_roots, sweep_roots, walk
+from minicomp.kernels.indexing import Index, row_major_strides
+from minicomp.kernels.varying import Varying
+from minicomp.kernels.walk import Rebuilt, accesses, kernel_roots, sweep_roots, walk
 
 #: Rough cost of an op on one vector, in simple vector instructions. Only proportions matter: they
 #: decide what is kept rather than computed again, and from what size on threads pay.
@@ -41,6 +42,10 @@ OP_COST = {
 #: A row of at most this many bytes is kept on the stack. Threads have at least 512 kB of it.
 MOST_SCRATCH_BYTES = 64 * 1024
 
+#: Rows of at most this many bytes are done in pairs: with what they are made of and made into,
+#: two of them have to fit into the first-level cache.
+LONGEST_PAIRED_BYTES = 8 * 1024
+
 #: A value at least this costly is kept for later sweeps: a store and a load are about two.
 WORTH_KEEPING = 8
 
@@ -52,14 +57,25 @@ LEAST_SHARE = 60_000
 def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSchedule]:
     """The kernel as it should be emitted, and its schedule."""
     axis = vector_axis(kernel)
+    kernel = multiply_by_reciprocals(kernel)
     widest = max((ITEMSIZE[dtype] for dtype in _dtypes(kernel)), default=4)
     lanes = max(target.vector_bits // 8 // max(widest, 4), 1)
+    rows = rows_side_by_side(kernel) if axis == "inner" else 1
     folds = any(sweep.reductions for sweep in kernel.sweeps)
     # Four accumulators cover the latency of an addition (4 cycles) at one addition per cycle.
-    schedule = LoopSchedule(axis, lanes, unroll=4 if folds else 1)
+    schedule = LoopSchedule(axis, lanes, 4 // rows if folds else 1, rows)
     if axis == "inner":
         kernel = keep_rows(kernel)
     return kernel, replace(schedule, grain=_grain(kernel, schedule))
+
+
+def rows_side_by_side(kernel: LoopKernel) -> int:
+    """Two, where rows have several sweeps, each of which waits for the last one's result, and are
+    short enough to stay in the first-level cache from one sweep to the next."""
+    if len(kernel.sweeps) < 2 or kernel.rows < 2 or _scans(kernel):
+        return 1
+    widest = max(ITEMSIZE[load.dtype] for load in walk(kernel_roots(kernel)))
+    return 2 if kernel.row_size * widest <= LONGEST_PAIRED_BYTES else 1
 
 
 def vector_axis(kernel: LoopKernel) -> str:
@@ -72,7 +88,7 @@ def vector_axis(kernel: LoopKernel) -> str:
     score = 0
     for _, index in accesses(kernel):
         score += (index.coefficient(inner) == 1) - (index.coefficient(outer) == 1)
-    if any(r.op == "cumsum" for sweep in kernel.sweeps for r in sweep.reductions):
+    if _scans(kernel):
         # A scan along its own axis has one lane; rows side by side have as many as are gathered.
         return "outer" if score <= 0 else "inner"
     return "outer" if score < 0 else "inner"
@@ -118,49 +134,33 @@ def _shared_between_sweeps(kernel: LoopKernel) -> list[tuple[Scalar, int]]:
     first_sweep: dict[int, int] = {}
     inside: set[int] = set()  # what a kept scalar contains is not needed again itself
     found: list[tuple[Scalar, int]] = []
+    varying = Varying(kernel.inner, _scans(kernel))
     for number, sweep in enumerate(kernel.sweeps):
         for scalar in walk(sweep_roots(sweep)):
             earlier = first_sweep.setdefault(id(scalar), number)
-            if earlier < number and id(scalar) not in inside and _worth_keeping(scalar, kernel):
+            if earlier < number and id(scalar) not in inside and _worth_keeping(scalar, varying):
                 found.append((scalar, earlier))
                 inside.update(id(part) for part in walk([scalar]))
     return found
 
 
-def _worth_keeping(scalar: Scalar, kernel: LoopKernel) -> bool:
+def _worth_keeping(scalar: Scalar, varying: Varying) -> bool:
     """Costly to compute, and different for every element of the row."""
-    if not isinstance(scalar, Apply) or operations([scalar]) < WORTH_KEEPING:
-        return False
-    inner = set(kernel.inner)
-    return any(inner & set(index_variables(index)) for index in scalar.indices())
+    return (
+        isinstance(scalar, Apply)
+        and varying(scalar)
+        and operations([scalar], varying) >= WORTH_KEEPING
+    )
 
 
 def _with_rows(kernel: LoopKernel, kept: Sequence[_Kept]) -> LoopKernel:
     sweeps = []
     for number, sweep in enumerate(kernel.sweeps):
-        replaced = {id(k.scalar): k.load for k in kept if k.sweep < number}
+        replaced: dict[int, Scalar] = {id(k.scalar): k.load for k in kept if k.sweep < number}
         stores = [Store(k.load.buffer, k.load.index, k.scalar) for k in kept if k.sweep == number]
-        sweeps.append(_replaced(sweep, replaced, stores))
+        rebuilt = Rebuilt(lambda scalar, loads=replaced: loads.get(id(scalar)))
+        sweeps.append(rebuilt.sweep(replace(sweep, stores=(*stores, *sweep.stores))))
     return replace(kernel, sweeps=tuple(sweeps), scratch=tuple(k.row for k in kept))
-
-
-def _replaced(sweep: Sweep, loads: dict[int, Load], extra: list[Store]) -> Sweep:
-    done: dict[int, Scalar] = dict(loads)
-
-    def visit(scalar: Scalar) -> Scalar:
-        if id(scalar) not in done:
-            new = scalar
-            if isinstance(scalar, Apply):
-                operands = tuple(visit(operand) for operand in scalar.operands)
-                if operands != scalar.operands:
-                    new = replace(scalar, operands=operands)
-            done[id(scalar)] = new
-        return done[id(scalar)]
-
-    return Sweep(
-        tuple(replace(r, scalar=visit(r.scalar)) for r in sweep.reductions),
-        tuple(replace(s, scalar=visit(s.scalar)) for s in (*extra, *sweep.stores)),
-    )
 
 
 # --- what a kernel costs ----------------------------------------------------------------------
@@ -170,19 +170,29 @@ def _grain(kernel: LoopKernel, schedule: LoopSchedule) -> int:
     """The least number of parallel units worth a thread of their own."""
     from minicomp.codegen.llvm_loops import units
 
-    per_element = sum(operations([root]) + 2 for sweep in kernel.sweeps for root in sweep_roots(sweep))
+    varying = Varying(kernel.inner, _scans(kernel))
+    roots = [root for sweep in kernel.sweeps for root in sweep_roots(sweep)]
+    per_element = sum(operations([root], varying) + 2 for root in roots)
     per_row = sum(operations([store.scalar]) + 2 for store in kernel.row_stores)
     elements = per_element * kernel.row_size + per_row
     work = max(kernel.rows, 1) * max(elements, 1) / schedule.vector_width
     return max(int(LEAST_SHARE * units(kernel, schedule) / max(work, 1)), 1)
 
 
-def operations(roots: Sequence[Scalar]) -> int:
-    """What it costs to compute some scalars once, loads included."""
+def operations(roots: Sequence[Scalar], varying: Varying | None = None) -> int:
+    """What it costs to compute some scalars once, loads included: with `varying`, for one more
+    element of a row."""
     return sum(
         OP_COST.get(part.op, 1) if isinstance(part, Apply) else isinstance(part, Load)
         for part in walk(roots)
+        if varying is None or varying(part)
     )
+
+
+def _scans(kernel: LoopKernel) -> set[int]:
+    """The numbers of its scans."""
+    reductions = (r for sweep in kernel.sweeps for r in sweep.reductions)
+    return {r.number for r in reductions if r.op == "cumsum"}
 
 
 def _dtypes(kernel: LoopKernel) -> set[str]:

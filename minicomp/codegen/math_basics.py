@@ -53,8 +53,8 @@ FORMATS = {
 
 
 class Basics(Arithmetic):
-    """Helpers over the protocol, and two hooks, `rare` and `scale`, that a back end may override
-    where its hardware has better."""
+    """Helpers over the protocol, and hooks that a back end may override where its hardware has
+    better: `rare`, `scale`, `scale_down` and `power_of_two`."""
 
     def format(self, x: Handle) -> FloatFormat:
         return FORMATS[self.dtype(x)]
@@ -117,6 +117,11 @@ class Basics(Arithmetic):
         first = self.bitcast(shifted, float_format.dtype)
         second = self.where(small, self.like(x, 2.0**-step), self.like(x, 2.0**step))
         return self.mul(self.mul(x, first), second)
+
+    def scale_down(self, x: Handle, n: Handle) -> Handle:
+        """`scale` for an n that is not positive: half the work."""
+        step = (self.format(x).bias + 1) // 2
+        return self.mul(self.mul(x, self.power_of_two(n, step)), self.like(x, 2.0**-step))
 
     def rare(self, condition: Handle, usual: Handle, compute: Callable[[], Handle]) -> Handle:
         """`usual`, but `compute()` in the lanes where the condition holds, which few do.

@@ -97,13 +97,9 @@ class Exponential(Basics):
 
     def sigmoid(self, x: Handle) -> Handle:
         """1 / (1 + e) or e / (1 + e) where e = exp(-|x|), which cannot overflow."""
-        float_format = self.format(x)
-        lowest = EXP_RANGE[float_format.dtype][0]
+        lowest = EXP_RANGE[self.dtype(x)][0]
         n, r = self.reduce_by_log_2(self.at_least(self.neg(self.abs(x)), lowest))
-        # As in `scale`, where n is never positive.
-        step = (float_format.bias + 1) // 2
-        near_one = self.mul(self.exp_near_zero(r), self.power_of_two(n, step))
-        e = self.mul(near_one, self.like(x, 2.0**-step))
+        e = self.scale_down(self.exp_near_zero(r), n)
         one = self.like(x, 1.0)
         ratio = self.div(e, self.add(one, e))
         # 1 - ratio, or e - e*ratio, which is the ratio again with less error.

@@ -295,13 +295,16 @@ class LoopSchedule(Schedule):
     `vector_axis`: "inner" puts the lanes of a vector along the last inner loop (a row is
     contiguous), "outer" along the last outer loop (lanes are different rows, so a reduction over
     a leading axis still loads contiguously). `vector_width` in elements of the widest dtype in
-    the kernel; `unroll` independent accumulators hide the latency of an addition; `grain` is the
-    least number of outer iterations worth handing to another thread.
+    the kernel; `unroll` independent accumulators hide the latency of an addition; `rows` are done
+    side by side, where vectors lie along the inner loop: one's folds hide the wait for the other's
+    result, and what they share is loaded once; `grain` is the least number of outer iterations
+    worth handing to another thread.
     """
 
     vector_axis: str = "inner"
     vector_width: int = 8
     unroll: int = 4
+    rows: int = 1
     grain: int = 1
 
 

@@ -1,15 +1,17 @@
 """Walking a LoopKernel: its scalars, and where it reads and writes.
 
 In: a kernel or some of its scalars. Out: each scalar once, however often it is shared; each
-access once per distinct expression. Schedules are picked by looking at these.
+access once per distinct expression. Schedules are picked by looking at these. `Rebuilt` changes
+scalars, below which the rest is shared as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from minicomp.kernels.indexing import Index
-from minicomp.kernels.kernel import Load, LoopKernel, Reduction, Scalar, Store, Sweep
+from minicomp.kernels.kernel import Apply, Load, LoopKernel, Reduction, Scalar, Store, Sweep
 
 
 def sweep_roots(sweep: Sweep) -> list[Scalar]:
@@ -49,3 +51,33 @@ def stores(kernel: LoopKernel) -> Iterator[Store]:
     for sweep in kernel.sweeps:
         yield from sweep.stores
     yield from kernel.row_stores
+
+
+class Rebuilt:
+    """`rebuilt(scalar)`: the scalar with what `change` gives for it, or for parts of it, in place.
+    `change` gives None for a scalar that stays; it sees each once, before its operands."""
+
+    def __init__(self, change: Callable[[Scalar], Scalar | None]):
+        self.change = change
+        self.done: dict[int, Scalar] = {}
+        self.kept_alive: list[Scalar] = []  # an id is a scalar's own only while it lives
+
+    def __call__(self, scalar: Scalar) -> Scalar:
+        if id(scalar) not in self.done:
+            self.kept_alive.append(scalar)
+            changed = self.change(scalar)
+            self.done[id(scalar)] = self._with_operands(scalar) if changed is None else changed
+        return self.done[id(scalar)]
+
+    def _with_operands(self, scalar: Scalar) -> Scalar:
+        if isinstance(scalar, Apply):
+            operands = tuple(map(self, scalar.operands))
+            if operands != scalar.operands:
+                return replace(scalar, operands=operands)
+        return scalar
+
+    def sweep(self, sweep: Sweep) -> Sweep:
+        return Sweep(
+            tuple(replace(r, scalar=self(r.scalar)) for r in sweep.reductions),
+            tuple(replace(store, scalar=self(store.scalar)) for store in sweep.stores),
+        )
