@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from minicomp.codegen.llvm_memory import STREAM_ALIGNMENT
 from minicomp.codegen.llvm_types import i1, i8, i32, i64, literal, pointer, void
 from minicomp.ir import ITEMSIZE
 
@@ -152,8 +153,7 @@ class _Entry:
                 equal = builder.icmp_signed("==", found, literal(i64, size))
                 matches = builder.and_(matches, equal)
         data = self._field(array, DATA, pointer, name="data")
-        odd = builder.and_(builder.ptrtoint(data, i64), literal(i64, ITEMSIZE[kind.dtype] - 1))
-        aligned = builder.icmp_signed("==", odd, literal(i64, 0))
+        aligned = builder.not_(self._is_odd(data, ITEMSIZE[kind.dtype]))
         self._require(builder.and_(matches, aligned))
         builder.store(data, self._slot(self.table, number))
 
@@ -197,8 +197,13 @@ class _Entry:
             with builder.if_then(failed, likely=False):
                 self._drop(made)
                 builder.ret(literal_null())  # the exception is set
-            builder.store(self._field(array, DATA, pointer), self._slot(self.table, number))
+            data = self._field(array, DATA, pointer)
+            builder.store(data, self._slot(self.table, number))
             made.append(array)
+            with builder.if_then(self._is_odd(data, STREAM_ALIGNMENT), likely=False):
+                builder.comment("an allocator that kernels do not expect")
+                self._drop(made)
+                builder.branch(self.miss)
         return made
 
     def _run(self) -> None:
@@ -280,6 +285,12 @@ class _Entry:
     def _field(self, thing: ir.Value, offset: int, kind: ir.Type, name: str = "") -> ir.Value:
         place = self.builder.gep(thing, [literal(i64, offset)], source_etype=i8)
         return self.builder.load(place, typ=kind, name=name)
+
+    def _is_odd(self, address: ir.Value, alignment: int) -> ir.Value:
+        """Whether an address is no multiple of a power of two."""
+        bits = self.builder.ptrtoint(address, i64)
+        odd = self.builder.and_(bits, literal(i64, alignment - 1))
+        return self.builder.icmp_signed("!=", odd, literal(i64, 0))
 
     def _same(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.icmp_unsigned("==", a, b)

@@ -39,8 +39,13 @@ OP_COST = {
     **dict.fromkeys(("mod", "floor_divide"), 16),
 }
 
-#: A row of at most this many bytes is kept on the stack. Threads have at least 512 kB of it.
-MOST_SCRATCH_BYTES = 64 * 1024
+#: Rows of at most this many bytes are kept on the stack. Threads have at least 512 kB of it, and
+#: a core as much second-level cache or more.
+MOST_SCRATCH_BYTES = 256 * 1024
+
+#: A kernel whose arguments take at least so many bytes finds little of them in the caches, nor
+#: does the next one: what it stores goes straight to memory.
+STREAMED_BYTES = 16 << 20
 
 #: Rows of at most this many bytes are done in pairs: with what they are made of and made into,
 #: two of them have to fit into the first-level cache.
@@ -63,7 +68,8 @@ def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSch
     rows = rows_side_by_side(kernel) if axis == "inner" else 1
     folds = any(sweep.reductions for sweep in kernel.sweeps)
     # Four accumulators cover the latency of an addition (4 cycles) at one addition per cycle.
-    schedule = LoopSchedule(axis, lanes, 4 // rows if folds else 1, rows)
+    unroll = 4 // rows if folds else 1
+    schedule = LoopSchedule(axis, lanes, unroll, rows, _streams(kernel, target))
     if axis == "inner":
         kernel = keep_rows(kernel)
     return kernel, replace(schedule, grain=_grain(kernel, schedule))
@@ -76,6 +82,12 @@ def rows_side_by_side(kernel: LoopKernel) -> int:
         return 1
     widest = max(ITEMSIZE[load.dtype] for load in walk(kernel_roots(kernel)))
     return 2 if kernel.row_size * widest <= LONGEST_PAIRED_BYTES else 1
+
+
+def _streams(kernel: LoopKernel, target: Any) -> bool:
+    """Whether it is large, and the target has stores past the caches whose order a fence ends."""
+    nbytes = sum(argument.size * ITEMSIZE[argument.dtype] for argument in kernel.arguments)
+    return nbytes >= STREAMED_BYTES and getattr(target, "architecture", "") == "x86_64"
 
 
 def vector_axis(kernel: LoopKernel) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from minicomp.codegen.llvm_memory import STREAM_ALIGNMENT
 from minicomp.codegen.llvm_program import Step, emit_program
 from minicomp.ir import numpy_dtype
 from minicomp.kernels.memory import plan_memory
@@ -60,6 +61,17 @@ def address_of(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
+def aligned_empty(shape: Sequence[int], dtype: str) -> np.ndarray:
+    """A new array at a multiple of `STREAM_ALIGNMENT`, which NumPy's nearly always are."""
+    kind = numpy_dtype(dtype)
+    array = np.empty(shape, kind)
+    if address_of(array) % STREAM_ALIGNMENT == 0:
+        return array
+    raw = np.empty(array.nbytes + STREAM_ALIGNMENT, np.uint8)
+    start = -address_of(raw) % STREAM_ALIGNMENT
+    return raw[start : start + array.nbytes].view(kind).reshape(shape)
+
+
 class CpuExecutable:
     """A program that can run. Call it with the inputs' and parameters' arrays; see `__call__`."""
 
@@ -95,7 +107,7 @@ class CpuExecutable:
             owners[number] = array
         outputs = []
         for number, buffer in self._outputs:
-            output = np.empty(buffer.shape, numpy_dtype(buffer.dtype))
+            output = aligned_empty(buffer.shape, buffer.dtype)
             table[number] = address_of(output)
             owners[number] = output
             outputs.append(output)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from minicomp.codegen.llvm_memory import STREAM_ALIGNMENT
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule
 from minicomp.codegen.matmul_schedules import schedules
 from minicomp.errors import DeviceError, DTypeError
@@ -21,7 +22,7 @@ from minicomp.kernels import LoopKernel, MatmulKernel
 from minicomp.kernels.program import Buffer, Program
 from minicomp.options import Options
 from minicomp.runtime.backend import Layout
-from minicomp.runtime.cpu import CpuExecutable, address_of, array_at
+from minicomp.runtime.cpu import CpuExecutable, address_of, aligned_empty, array_at
 from minicomp.runtime.cpu_kernels import CpuKernel, loop_kernel, matmul_kernel
 from minicomp.runtime.entry import Entry, is_native
 from minicomp.runtime.steps import ArrayView, ExternalStep, RunStep
@@ -40,7 +41,7 @@ class CpuBackend:
     name = "cpu"
     language = "LLVM IR"
     dtypes = CPU_DTYPES
-    alignment = 1  # vector loads of any address take the same instructions
+    alignment = STREAM_ALIGNMENT  # vector loads need none
 
     def __init__(self, options: Options):
         self.threads = options.num_threads or default_num_threads()
@@ -119,10 +120,9 @@ class CpuStepwiseRun(StepwiseRun):
     def new_array(self, buffer: Buffer) -> np.ndarray:
         if buffer.array is not None:
             return buffer.array
-        raw = np.zeros(buffer.nbytes + 64, np.uint8)
-        start = -address_of(raw) % 64  # on a cache line
-        flat = raw[start : start + buffer.nbytes].view(numpy_dtype(buffer.dtype))
-        return flat.reshape(buffer.shape)
+        array = aligned_empty(buffer.shape, buffer.dtype)
+        array.fill(0)
+        return array
 
     def bound(self, step: RunStep) -> Callable[[], None]:
         if isinstance(step, ExternalStep):
