@@ -25,25 +25,16 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from minicomp.codegen.llvm_memory import STREAM_ALIGNMENT
+from minicomp.codegen.llvm_outputs import DATA, ArrayKind, OutputArrays
 from minicomp.codegen.llvm_types import i1, i8, i32, i64, literal, pointer, void
 from minicomp.ir import ITEMSIZE
 
-#: Byte offsets into a PyObject and a PyArrayObject on a 64-bit machine.
-TYPE, DATA, NDIM, DIMENSIONS, STRIDES, DESCR = 8, 16, 24, 32, 40, 56
+#: Byte offsets into a PyObject and a PyArrayObject on a 64-bit machine; `DATA` is at 16.
+TYPE, NDIM, DIMENSIONS, STRIDES, DESCR = 8, 24, 32, 40, 56
 
 #: Slots of the context, the specialization's own memory (int64 each); parameters follow, then
-#: constants.
+#: constants, then the memory of large outputs.
 EPOCH, BUSY, ARENA, FIRST_FREE = 0, 1, 2, 3
-
-
-@dataclass(frozen=True)
-class ArrayKind:
-    """What an argument must be: dtype, shape, and strides in bytes."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -72,9 +63,14 @@ class EntryPlan:
         return FIRST_FREE + len(self.parameters) + position
 
     @property
+    def first_kept(self) -> int:
+        """From here on the context has the memory of large outputs (see `llvm_outputs`)."""
+        return FIRST_FREE + len(self.parameters) + len(self.constants)
+
+    @property
     def slots(self) -> int:
         """How many int64 the context has."""
-        return FIRST_FREE + len(self.parameters) + len(self.constants)
+        return self.first_kept + sum(kind.slots for _, kind in self.outputs)
 
 
 def emit_entry(plan: EntryPlan) -> str:
@@ -82,9 +78,7 @@ def emit_entry(plan: EntryPlan) -> str:
     return _Entry(plan).text()
 
 
-class _Entry:
-    on_object = ir.FunctionType(void, [pointer])
-
+class _Entry(OutputArrays):
     def __init__(self, plan: EntryPlan):
         self.plan = plan
         self.module = ir.Module(name="entry", context=ir.Context())
@@ -153,7 +147,8 @@ class _Entry:
                 equal = builder.icmp_signed("==", found, literal(i64, size))
                 matches = builder.and_(matches, equal)
         data = self._field(array, DATA, pointer, name="data")
-        aligned = builder.not_(self._is_odd(data, ITEMSIZE[kind.dtype]))
+        odd = builder.and_(builder.ptrtoint(data, i64), literal(i64, ITEMSIZE[kind.dtype] - 1))
+        aligned = builder.icmp_signed("==", odd, literal(i64, 0))
         self._require(builder.and_(matches, aligned))
         builder.store(data, self._slot(self.table, number))
 
@@ -182,28 +177,16 @@ class _Entry:
             self.builder.store(literal(i64, 0), self.context(BUSY))
 
     def _make_outputs(self) -> list[ir.Value]:
-        """New arrays, as `PyArray_Empty` makes them; it takes over a reference to the dtype."""
-        builder = self.builder
-        kind = ir.FunctionType(pointer, [i32, pointer, pointer, i32])
+        """New arrays, and their data pointers into the table."""
         made: list[ir.Value] = []
+        slot = self.plan.first_kept
         for position, (number, wanted) in enumerate(self.plan.outputs):
-            builder.comment(f"output {position}: {wanted}")
-            dimensions = self._constant_array(f"shape{position}", wanted.shape)
-            descr = self.symbol(f"dtype_{wanted.dtype}")
-            self._call("Py_IncRef", self.on_object, descr)
-            rank = literal(i32, len(wanted.shape))
-            array = self._call("PyArray_Empty", kind, rank, dimensions, descr, literal(i32, 0))
-            failed = self._same(array, literal_null())
-            with builder.if_then(failed, likely=False):
-                self._drop(made)
-                builder.ret(literal_null())  # the exception is set
+            self.builder.comment(f"output {position}: {wanted}")
+            array = self.new_output(position, wanted, slot, made)
             data = self._field(array, DATA, pointer)
-            builder.store(data, self._slot(self.table, number))
+            self.builder.store(data, self._slot(self.table, number))
             made.append(array)
-            with builder.if_then(self._is_odd(data, STREAM_ALIGNMENT), likely=False):
-                builder.comment("an allocator that kernels do not expect")
-                self._drop(made)
-                builder.branch(self.miss)
+            slot += wanted.slots
         return made
 
     def _run(self) -> None:
@@ -286,12 +269,6 @@ class _Entry:
         place = self.builder.gep(thing, [literal(i64, offset)], source_etype=i8)
         return self.builder.load(place, typ=kind, name=name)
 
-    def _is_odd(self, address: ir.Value, alignment: int) -> ir.Value:
-        """Whether an address is no multiple of a power of two."""
-        bits = self.builder.ptrtoint(address, i64)
-        odd = self.builder.and_(bits, literal(i64, alignment - 1))
-        return self.builder.icmp_signed("!=", odd, literal(i64, 0))
-
     def _same(self, a: ir.Value, b: ir.Value) -> ir.Value:
         return self.builder.icmp_unsigned("==", a, b)
 
@@ -308,8 +285,3 @@ class _Entry:
         array.initializer = ir.Constant(kind, list(numbers) or [0])
         array.type = pointer
         return array
-
-
-def literal_null() -> ir.Constant:
-    """The null pointer."""
-    return ir.Constant(pointer, None)

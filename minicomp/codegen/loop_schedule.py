@@ -44,8 +44,9 @@ OP_COST = {
 MOST_SCRATCH_BYTES = 256 * 1024
 
 #: A kernel whose arguments take at least so many bytes finds little of them in the caches, nor
-#: does the next one: what it stores goes straight to memory.
-STREAMED_BYTES = 16 << 20
+#: does the next one. It waits for memory rather than for itself, and what it stores goes straight
+#: there, if it costs an element no more than this: a slower one fills lines too slowly for that.
+LARGE_KERNEL_BYTES, MOST_STREAMED_COST = 16 << 20, 24
 
 #: Rows of at most this many bytes are done in pairs: with what they are made of and made into,
 #: two of them have to fit into the first-level cache.
@@ -78,16 +79,22 @@ def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSch
 def rows_side_by_side(kernel: LoopKernel) -> int:
     """Two, where rows have several sweeps, each of which waits for the last one's result, and are
     short enough to stay in the first-level cache from one sweep to the next."""
-    if len(kernel.sweeps) < 2 or kernel.rows < 2 or _scans(kernel):
+    if len(kernel.sweeps) < 2 or kernel.rows < 2 or _scans(kernel) or _is_large(kernel):
         return 1
     widest = max(ITEMSIZE[load.dtype] for load in walk(kernel_roots(kernel)))
     return 2 if kernel.row_size * widest <= LONGEST_PAIRED_BYTES else 1
 
 
-def _streams(kernel: LoopKernel, target: Any) -> bool:
-    """Whether it is large, and the target has stores past the caches whose order a fence ends."""
+def _is_large(kernel: LoopKernel) -> bool:
     nbytes = sum(argument.size * ITEMSIZE[argument.dtype] for argument in kernel.arguments)
-    return nbytes >= STREAMED_BYTES and getattr(target, "architecture", "") == "x86_64"
+    return nbytes >= LARGE_KERNEL_BYTES
+
+
+def _streams(kernel: LoopKernel, target: Any) -> bool:
+    """Whether it is large and cheap, and the target has a fence for stores past the caches."""
+    is_cheap = cost_per_element(kernel) <= MOST_STREAMED_COST
+    has_fence = getattr(target, "architecture", "") == "x86_64"
+    return _is_large(kernel) and is_cheap and has_fence
 
 
 def vector_axis(kernel: LoopKernel) -> str:
@@ -182,13 +189,17 @@ def _grain(kernel: LoopKernel, schedule: LoopSchedule) -> int:
     """The least number of parallel units worth a thread of their own."""
     from minicomp.codegen.llvm_loops import units
 
-    varying = Varying(kernel.inner, _scans(kernel))
-    roots = [root for sweep in kernel.sweeps for root in sweep_roots(sweep)]
-    per_element = sum(operations([root], varying) + 2 for root in roots)
     per_row = sum(operations([store.scalar]) + 2 for store in kernel.row_stores)
-    elements = per_element * kernel.row_size + per_row
+    elements = cost_per_element(kernel) * kernel.row_size + per_row
     work = max(kernel.rows, 1) * max(elements, 1) / schedule.vector_width
     return max(int(LEAST_SHARE * units(kernel, schedule) / max(work, 1)), 1)
+
+
+def cost_per_element(kernel: LoopKernel) -> int:
+    """What one inner iteration costs in all sweeps together."""
+    varying = Varying(kernel.inner, _scans(kernel)) if kernel.inner else None
+    roots = [root for sweep in kernel.sweeps for root in sweep_roots(sweep)]
+    return sum(operations([root], varying) + 2 for root in roots)
 
 
 def operations(roots: Sequence[Scalar], varying: Varying | None = None) -> int:

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from minicomp.codegen.llvm_memory import STREAM_ALIGNMENT
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule
 from minicomp.codegen.matmul_schedules import schedules
 from minicomp.errors import DeviceError, DTypeError
 from minicomp.ir import dtype_name, numpy_dtype
 from minicomp.kernels import LoopKernel, MatmulKernel
+from minicomp.kernels.memory import ALIGNMENT
 from minicomp.kernels.program import Buffer, Program
 from minicomp.options import Options
 from minicomp.runtime.backend import Layout
@@ -41,7 +41,8 @@ class CpuBackend:
     name = "cpu"
     language = "LLVM IR"
     dtypes = CPU_DTYPES
-    alignment = STREAM_ALIGNMENT  # vector loads need none
+    alignment = 1  # vector loads of any address take the same instructions
+    large_alignment = ALIGNMENT  # but stores past the caches are of whole lines
 
     def __init__(self, options: Options):
         self.threads = options.num_threads or default_num_threads()

@@ -42,7 +42,7 @@ class CudaBackend:
     name = "cuda"
     language = "PTX"
     dtypes = tuple(DTYPES)
-    alignment = ALIGNMENT
+    alignment = large_alignment = ALIGNMENT
 
     def __init__(self, options: Options):
         wanted = options.cuda_simulator or config.current("cuda_simulator")
