@@ -224,9 +224,7 @@ class _LoopEmission:
                         shared |= self.body.element(sweep, bounds[row], sums[row], copy, known)
         return [accumulators.finish() for accumulators in sums]
 
-    def _at_row(
-        self, row: int, values: Values, vector: LoopVariable | None, width: int
-    ) -> None:
+    def _at_row(self, row: int, values: Values, vector: LoopVariable | None, width: int) -> None:
         """Move the emitter to a place in one of the rows side by side."""
         self.emitter.buffers = self.buffers[row]
         self.emitter.at(values, vector, width)

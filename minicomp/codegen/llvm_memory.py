@@ -33,7 +33,6 @@ from minicomp.ir import ITEMSIZE
 from minicomp.kernels import Argument
 from minicomp.kernels.indexing import Atom, Element, Index, LoopVariable, Quotient, Remainder
 
-
 #: Bytes of the narrowest store that goes past the caches.
 STREAM_ALIGNMENT = 16
 
@@ -198,7 +197,9 @@ class Memory:
             stored = self.builder.store(value, address, align=ITEMSIZE[dtype])
             if buffer in self.streamed:
                 stored.align = self.streamed[buffer]
-                stored.set_metadata("nontemporal", self.builder.module.add_metadata([ir.Constant(i32, 1)]))
+                stored.set_metadata(
+                    "nontemporal", self.builder.module.add_metadata([ir.Constant(i32, 1)])
+                )
             return
         addresses = self.address(buffer, self.index_lanes(index))
         addresses.type = ir.VectorType(pointer, self.width)

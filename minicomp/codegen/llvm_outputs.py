@@ -99,9 +99,7 @@ class OutputArrays:
         self._give_up_if(self._same(array, self.null), made)
         return array
 
-    def _memory(
-        self, name: str, kind: ArrayKind, slot: int, made: Sequence[ir.Value]
-    ) -> ir.Value:
+    def _memory(self, name: str, kind: ArrayKind, slot: int, made: Sequence[ir.Value]) -> ir.Value:
         """A reference to an array of bytes that nobody else uses: of a slot, or a new one."""
         builder, size = self.builder, kind.nbytes + ALIGNMENT
         if not kind.slots:

@@ -46,7 +46,7 @@ MOST_SCRATCH_BYTES = 256 * 1024
 #: A kernel whose arguments take at least so many bytes finds little of them in the caches, nor
 #: does the next one. It waits for memory rather than for itself, and what it stores goes straight
 #: there, if it costs an element no more than this: a slower one fills lines too slowly for that.
-LARGE_KERNEL_BYTES, MOST_STREAMED_COST = 16 << 20, 24
+LARGE_KERNEL_BYTES, MOST_STREAMED_COST = 16 << 20, 20
 
 #: Rows of at most this many bytes are done in pairs: with what they are made of and made into,
 #: two of them have to fit into the first-level cache.
@@ -55,9 +55,13 @@ LONGEST_PAIRED_BYTES = 8 * 1024
 #: A value at least this costly is kept for later sweeps: a store and a load are about two.
 WORTH_KEEPING = 8
 
-#: Handing work to another thread costs a few microseconds; a share should take several times
-#: that. In vector instructions, of which a core does a few per nanosecond.
-LEAST_SHARE = 60_000
+#: Handing work to a thread that is awake costs a microsecond or two; a share should take as long,
+#: or longer. In vector instructions, of which a core does a few per nanosecond.
+LEAST_SHARE = 12_000
+
+#: Fewer rows than this are not done in pairs, and no thread is given fewer of those that are: of an
+#: odd number of rows one is done twice.
+FEWEST_PAIRED = 8
 
 
 def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSchedule]:
@@ -79,7 +83,8 @@ def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSch
 def rows_side_by_side(kernel: LoopKernel) -> int:
     """Two, where rows have several sweeps, each of which waits for the last one's result, and are
     short enough to stay in the first-level cache from one sweep to the next."""
-    if len(kernel.sweeps) < 2 or kernel.rows < 2 or _scans(kernel) or _is_large(kernel):
+    is_alone = kernel.rows < FEWEST_PAIRED or _is_large(kernel)
+    if len(kernel.sweeps) < 2 or is_alone or _scans(kernel):
         return 1
     widest = max(ITEMSIZE[load.dtype] for load in walk(kernel_roots(kernel)))
     return 2 if kernel.row_size * widest <= LONGEST_PAIRED_BYTES else 1
@@ -192,7 +197,8 @@ def _grain(kernel: LoopKernel, schedule: LoopSchedule) -> int:
     per_row = sum(operations([store.scalar]) + 2 for store in kernel.row_stores)
     elements = cost_per_element(kernel) * kernel.row_size + per_row
     work = max(kernel.rows, 1) * max(elements, 1) / schedule.vector_width
-    return max(int(LEAST_SHARE * units(kernel, schedule) / max(work, 1)), 1)
+    fewest = FEWEST_PAIRED if schedule.rows > 1 else 1
+    return max(int(LEAST_SHARE * units(kernel, schedule) / max(work, 1)), fewest)
 
 
 def cost_per_element(kernel: LoopKernel) -> int:

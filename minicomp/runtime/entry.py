@@ -19,7 +19,7 @@ import numpy as np
 
 from minicomp.codegen.llvm_entry import ARENA, EPOCH, EntryPlan, emit_entry
 from minicomp.codegen.llvm_outputs import ArrayKind
-from minicomp.ir import ITEMSIZE, numpy_dtype
+from minicomp.ir import ITEMSIZE
 from minicomp.kernels.program import Buffer
 from minicomp.runtime import epoch
 from minicomp.runtime.cpu import CpuExecutable, NativeSegment, address_of
