@@ -9,15 +9,17 @@ checks and times them on real operands, the program runs step by step up to each
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from math import prod
 from typing import Any
 
 import numpy as np
 
-from minicomp.kernels import LoopKernel, MatmulKernel, View
+from minicomp.kernels import ConvolutionKernel, LoopKernel, MatmulKernel, ProductKernel, View
 from minicomp.kernels.bare_product import bare_product
 from minicomp.kernels.indexing import row_major_strides
+from minicomp.kernels.laid_out import laid_out
 from minicomp.kernels.program import Buffer, Call, Program
 from minicomp.kernels.text import expression_text
 from minicomp.runtime.backend import Backend, Executable
@@ -82,12 +84,13 @@ class Assembler:
 
     # --- one matmul ---
 
-    def _matmul(self, call: Call, kernel: MatmulKernel) -> list[RunStep]:
+    def _matmul(self, call: Call, kernel: ProductKernel) -> list[RunStep]:
         """Let selection choose among the implementations of one product."""
-        site = call_site(call, kernel)
+        matrices = self._matrices(call, kernel)
+        site = call_site(call, kernel, matrices)
         plans = self.backend.schedules(kernel)
         implementations = [self._codegen(call, kernel, schedule) for schedule in plans]
-        implementations += [self._external(call, kernel, site, e) for e in self.externals]
+        implementations += [self._external(matrices, site, e) for e in self.externals]
         candidates = [
             Candidate(
                 implementation.name,
@@ -97,7 +100,7 @@ class Assembler:
             )
             for implementation in implementations
         ]
-        operands = OperandsAtHand(self, call, kernel)
+        operands = OperandsAtHand(self, call, matrices)
         choice = self.selector.select(site, operands, candidates)
         self.choices.append(choice)
         return implementations[choice.index].steps
@@ -120,7 +123,7 @@ class Assembler:
             self.run.execute(step)
         self.executed = len(self.steps)
 
-    def _codegen(self, call: Call, kernel: MatmulKernel, schedule: Any) -> _Implementation:
+    def _codegen(self, call: Call, kernel: ProductKernel, schedule: Any) -> _Implementation:
         def make_steps() -> list[RunStep]:
             compiled = self.backend.matmul_kernel(kernel, schedule)
             buffers = call.buffers
@@ -133,16 +136,38 @@ class Assembler:
 
         return _Implementation(schedule.label, make_steps)
 
-    def _external(
-        self, call: Call, kernel: MatmulKernel, site: CallSite, external: External
-    ) -> _Implementation:
+    def _matrices(self, call: Call, kernel: ProductKernel) -> _Matrices:
+        """The product as one of matrices in memory: what an external is given."""
+        if isinstance(kernel, MatmulKernel):
+            return _Matrices(call, kernel, *operand_views(call, kernel))
+        split, filters = laid_out(kernel), kernel.filters
+        added = [
+            self._add_buffer(Buffer(new.name, "temporary", new.dtype, (new.size,), new.size))
+            for new in split.added
+        ]
+        call = replace(call, kernel=split.product, buffers=(*call.buffers, *added))
+        k, n = kernel.depth, kernel.filter.extent
+        m = prod(loop.extent for loop in (kernel.image, kernel.y, kernel.x))
+        a = View(split.product.a.buffer, 0, (), k, 1)
+        dtype = kernel.accumulate
+        left = ArrayView.of(a, call.buffers[a.buffer], dtype, (m, k))
+        right = ArrayView.of(filters, call.buffers[filters.buffer], dtype, (k, n))
+        return _Matrices(call, split.product, left, right, split.copies)
+
+    def copy_steps(self, matrices: _Matrices) -> list[RunStep]:
+        """What makes the matrices, where the call itself does without them."""
+        buffers = matrices.call.buffers
+        return [KernelStep(self.backend.loop_kernel(c), buffers) for c in matrices.copies]
+
+    def _external(self, matrices: _Matrices, site: CallSite, external: External) -> _Implementation:
         """The external's product, into the call's own output where nothing follows, else into a
         buffer that the epilogue, as one kernel, reads."""
+        call, kernel, a, b = matrices.call, matrices.kernel, matrices.a, matrices.b
 
         def make_steps() -> list[RunStep]:
-            a, b = operand_views(call, kernel)
             run = partial(call_external, external, site)
-            if not kernel.has_epilogue and _is_whole(call, self.program):
+            in_order = not kernel.has_epilogue and not matrices.copies
+            if in_order and _is_whole(call, self.program):
                 return [ExternalStep(external.name, run, a, b, self._whole_output(call, site))]
             bare, epilogue = bare_product(kernel)
             product = self._add_buffer(_product_buffer(bare, site))
@@ -151,7 +176,8 @@ class Assembler:
                 row_major_strides(site.product_shape), readonly=False,
             )  # fmt: skip
             rest = KernelStep(self.backend.loop_kernel(epilogue), (product, *call.buffers))
-            return [ExternalStep(external.name, run, a, b, out), rest]
+            product_step = ExternalStep(external.name, run, a, b, out)
+            return [*self.copy_steps(matrices), product_step, rest]
 
         return _Implementation(external.name, make_steps, external)
 
@@ -166,18 +192,32 @@ class Assembler:
         return len(self.program.buffers) + len(self.extra) - 1
 
 
+@dataclass(frozen=True, eq=False)
+class _Matrices:
+    """A call's product as one of two matrices (or of batches of them) in memory, and the kernels
+    that copy operands there first, where they are no matrices yet."""
+
+    call: Call
+    kernel: MatmulKernel
+    a: ArrayView
+    b: ArrayView
+    copies: tuple[LoopKernel, ...] = ()
+
+
 class OperandsAtHand(Operands):
     """The arrays of a call site, made when selection first looks at them: where nothing is
     compared nothing before the site needs to run."""
 
-    def __init__(self, assembler: Assembler, call: Call, kernel: MatmulKernel):
-        self._assembler, self._call, self._kernel = assembler, call, kernel
+    def __init__(self, assembler: Assembler, call: Call, matrices: _Matrices):
+        self._assembler, self._call, self._matrices = assembler, call, matrices
 
     @cached_property
     def _views(self) -> tuple[Any, Any]:
         self._assembler.catch_up()
-        a, b = operand_views(self._call, self._kernel)
-        return self._assembler.run.view(a), self._assembler.run.view(b)
+        run = self._assembler.run
+        for step in self._assembler.copy_steps(self._matrices):
+            run.execute(step)
+        return run.view(self._matrices.a), run.view(self._matrices.b)
 
     @property
     def a(self) -> Any:
@@ -197,11 +237,11 @@ class OperandsAtHand(Operands):
         return epilogue_of(self._assembler.run, self._call.cluster)
 
 
-def call_site(call: Call, kernel: MatmulKernel) -> CallSite:
+def call_site(call: Call, kernel: ProductKernel, matrices: _Matrices) -> CallSite:
     """The selection's description of a matmul call."""
     product = call.cluster.matmul
     assert product is not None
-    a, b = operand_views(call, kernel)
+    a, b = matrices.a, matrices.b
     return CallSite(
         "matmul",
         shapes=(a.shape, b.shape),
@@ -209,6 +249,7 @@ def call_site(call: Call, kernel: MatmulKernel) -> CallSite:
         dtypes=(product.operands[0].dtype, product.operands[1].dtype),
         device=product.device,
         epilogue=expression_text(kernel.store.scalar) if kernel.has_epilogue else "",
+        windows=str(kernel.images) if isinstance(kernel, ConvolutionKernel) else "",
         location=product.location,
     )
 

@@ -8,6 +8,7 @@ result, a `Specialization`, serves every later call of that kind.
 from __future__ import annotations
 
 import functools
+import inspect
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -30,9 +31,11 @@ from minicomp.passes import optimize
 from minicomp.passes.freeze import freeze
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
+from minicomp.passes.read_windows import read_windows
 from minicomp.passes.split_reductions import split_reductions
 from minicomp.runtime import epoch
 from minicomp.runtime.backend import Backend, backend_for, device_of
+from minicomp.runtime.dispatch import native_call
 from minicomp.runtime.specialization import (
     Specialization,
     StaleError,
@@ -65,6 +68,8 @@ def compile_graph(
     graph = optimize(graph, trace=show_pass)
     graph = verify(split_reductions(graph))
     arrays = arrays_of(graph, inputs, backend)
+    if backend.reads_windows:
+        graph = verify(read_windows(graph))
     graph = verify(materialize(graph, strides_of(graph, arrays)))
     clusters = fuse(graph, epilogues=options.epilogue_fusion)
     alignments = alignments_of(graph, arrays, backend)
@@ -167,6 +172,8 @@ def compile(
         raise OptionError(
             f"compile() wants a module, a function or a graph, got {type(model).__name__}"
         )
+    if name is not None and not isinstance(name, str):
+        raise OptionError(f"compile() wants name to be a str, got {name!r}")
     if disable:
         return model
     return CompiledModule(model, resolved, name)
@@ -175,8 +182,12 @@ def compile(
 class CompiledModule:
     """What `compile` returns. Called like the model; other attributes are the model's own.
 
-    Calls from several threads at once are fine; each kind of call is compiled once.
+    Calls from several threads at once are fine; each kind of call is compiled once. A copy, by
+    `copy.deepcopy` or pickle, compiles for itself.
     """
+
+    #: names of attributes that are not the model's; none while they are still being set
+    _own: frozenset[str] = frozenset()
 
     def __init__(self, model: Any, options: Options, name: str | None = None):
         original = getattr(model, "__minicomp_original__", model)
@@ -185,9 +196,10 @@ class CompiledModule:
             options = replace(options, choices=load_choices(options.choices))
         self._options = options
         self._externals = register(options.external_matmul)
-        self._devices: dict[str, tuple[Backend, Selector]] = {}
-        self._name: str = name or str(getattr(original, "__name__", type(original).__name__))
         self._lock = threading.RLock()
+        self._devices: dict[str, tuple[Backend, Selector]] = {}
+        self._on("cpu")  # starts LLVM and the thread pool: no first call should take the time
+        self._name: str = name or str(getattr(original, "__name__", type(original).__name__))
         self._specializations: OrderedDict[Any, Specialization] = OrderedDict()
         self._last: Specialization | None = None
         self._recent: list[tuple[Specialization, Callable[..., Any]]] = []
@@ -196,8 +208,10 @@ class CompiledModule:
         self._state: tuple[Any, Any] | None = None
         if not isinstance(original, Graph):
             functools.update_wrapper(self, original, updated=())
+        self._own = frozenset(vars(self))
+        _use_native_calls(use_disk_cache=not options.force_disable_caches)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def _call_in_python(self, *args: Any, **kwargs: Any) -> Any:
         if is_tracing():  # inside another trace: become a part of it
             return self.__minicomp_original__(*args, **kwargs)
         if not kwargs:
@@ -206,6 +220,8 @@ class CompiledModule:
                 if result is not None:
                     return result
         return self._call(args, kwargs)
+
+    __call__ = _call_in_python  # until `_use_native_calls`
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The way through Python: find or make the specialization, and run it."""
@@ -256,10 +272,12 @@ class CompiledModule:
             found = self._specializations.get(key)
             if found is None:
                 found = self._compiled(signature, args, kwargs, inputs)
+                key = (signature, *layouts, self._module_state())  # of more modules, perhaps
                 self._specializations[key] = found
                 while len(self._specializations) > self._options.cache_size_limit:
                     self._forget(self._specializations.popitem(last=False)[1])
-            self._specializations.move_to_end(key)
+            if found is not self._last:
+                self._specializations.move_to_end(key)
         self._last = found
         return found
 
@@ -277,6 +295,17 @@ class CompiledModule:
             self._state = (versions, state_key(self._modules))
         return self._state[1]
 
+    def _watch(self, called: Sequence[Any]) -> None:
+        """Look from now on also at modules that the trace called and nobody knew of: those that a
+        function finds in an object, or a module in a list."""
+        modules = self._modules or []
+        known = {id(module) for owner in modules for module in owner.modules()}
+        for module in called:
+            if id(module) not in known:
+                modules = [*modules, module]
+                known.update(id(inner) for inner in module.modules())
+        self._modules = modules
+
     def _compiled(
         self, signature: Signature, args: Any, kwargs: Any, inputs: Sequence[Any]
     ) -> Specialization:
@@ -284,7 +313,9 @@ class CompiledModule:
         if isinstance(graph, Graph):
             check_types(graph, signature.types)
         else:
-            graph = trace_call(graph, args, kwargs).graph
+            traced = trace_call(graph, args, kwargs)
+            self._watch(traced.called)
+            graph = traced.graph
         backend, selector = self._on(graph_device(graph))
         return compile_graph(graph, inputs, self._externals, selector, backend)
 
@@ -332,10 +363,55 @@ class CompiledModule:
             )
         return self._last
 
+    # --- attributes: the model's ---
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name == "_specializations":
             raise AttributeError(name)
-        return getattr(self.__minicomp_original__, name)
+        found = getattr(self.__minicomp_original__, name)
+        if inspect.ismethod(found) and found.__self__ is self.__minicomp_original__:
+            return self._chaining(found)
+        return found
+
+    def _chaining(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        """A method of the model's; where it gives back the model, as `eval()` does, it gives the
+        compiled one."""
+
+        @functools.wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            result = method(*args, **kwargs)
+            return self if result is self.__minicomp_original__ else result
+
+        return call
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self._is_own(name):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.__minicomp_original__, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if self._is_own(name):
+            super().__delattr__(name)
+        else:
+            delattr(self.__minicomp_original__, name)
+
+    def _is_own(self, name: str) -> bool:
+        return not self._own or name in self._own or name.startswith("__")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *dir(self.__minicomp_original__)})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CompiledModule, (self.__minicomp_original__, self._options, self._name)
 
     def __repr__(self) -> str:
         return f"<compiled {self._name}>"
+
+
+def _use_native_calls(use_disk_cache: bool) -> None:
+    """From now on a call looks for its entry point in native code, which takes a fraction of the
+    time that Python takes to enter a method."""
+    in_python = CompiledModule._call_in_python
+    if CompiledModule.__call__ is in_python:
+        CompiledModule.__call__ = native_call(in_python, use_disk_cache)  # type: ignore[method-assign]

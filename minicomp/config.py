@@ -15,12 +15,11 @@ else from what the process set, else it is the default.
 
 from __future__ import annotations
 
-import json
+import functools
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar, Token
 from types import ModuleType
 from typing import Any
 
@@ -100,6 +99,8 @@ def get_config_copy() -> dict[str, Any]:
 
 def save_config() -> bytes:
     """The current values as JSON, but for those that have no form in JSON (callables)."""
+    import json  # here and below: few programs save or load, and all import this module
+
     values = {name: value for name, value in get_config_copy().items() if OPTIONS[name].saved}
     return json.dumps(values, indent=1).encode()
 
@@ -111,6 +112,8 @@ def load_config(saved: bytes | Mapping[str, Any]) -> None:
     with nothing changed, if `saved` cannot be read or a value does not fit.
     """
     if not isinstance(saved, Mapping):
+        import json
+
         try:
             saved = json.loads(saved)
         except (TypeError, ValueError) as error:
@@ -138,16 +141,43 @@ def patch(name: str | Mapping[str, Any] | None = None, value: Any = None, /, **v
         values = {name: value, **values}
     elif name is not None:
         values = {**name, **values}
-    return _patched(_checked(values))
+    return _Patch(_checked(values))
 
 
-@contextmanager
-def _patched(values: dict[str, Any]) -> Iterator[None]:
-    token = _patched_values.set({**_patches(), **values})
-    try:
-        yield
-    finally:
-        _patched_values.reset(token)
+class _Patch:
+    """Checked values that hold within a `with` block, or during each call of a function. May be
+    used again, also within itself."""
+
+    def __init__(self, values: dict[str, Any]):
+        self._values = values
+        self._tokens: list[Token] = []
+
+    def __enter__(self) -> None:
+        self._tokens.append(_patched_values.set({**_patches(), **self._values}))
+
+    def __exit__(self, *exception: object) -> None:
+        _patched_values.reset(self._tokens.pop())
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        import inspect
+
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise ConfigError(
+                f"patch cannot decorate the generator {function.__name__}, whose body runs after "
+                f"the call; use `with patch(...)` inside"
+            )
+
+        @functools.wraps(function)
+        async def awaited(*args: Any, **kwargs: Any) -> Any:
+            with _Patch(self._values):
+                return await function(*args, **kwargs)
+
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            with _Patch(self._values):  # one of its own, as threads may call it at once
+                return function(*args, **kwargs)
+
+        return awaited if inspect.iscoroutinefunction(function) else called
 
 
 def resolve_options(mode: str | None = None, options: Mapping[str, Any] | None = None) -> Options:

@@ -16,8 +16,9 @@ runs the same kernels in a simulator. It is never used unless asked for.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,9 +27,13 @@ from minicomp.runtime.cuda.driver import driver
 from minicomp.runtime.cuda.streams import use_stream
 from minicomp.tracing.record import Cell
 
+if TYPE_CHECKING:
+    from minicomp.simulator import Report
+
 __all__ = [
     "empty_cache",
     "is_available",
+    "launch_reports",
     "max_memory_allocated",
     "memory_allocated",
     "memory_cached",
@@ -77,12 +82,37 @@ def _held(array: Any) -> Any:
 
 def stream(stream: Any) -> AbstractContextManager[int]:
     """A context manager: within its block, kernels and copies are queued on `stream`, a stream of
-    pycuda, torch or cupy, or a handle as an int. Of this thread, and of calls within the block.
+    pycuda, torch or cupy, or a handle as an int, whose stream has to outlive the arrays made there.
+    Of this thread, and of calls within the block.
 
     Outside, it is the default stream, which torch and cupy use too. Raises InputError for what is
     no stream.
     """
     return use_stream(stream)
+
+
+@contextmanager
+def launch_reports() -> Iterator[list[Report]]:
+    """A context manager that gives a list, to which each launch within its block adds what the
+    simulator counted: instructions, memory transactions and bank conflicts, line by line of the
+    PTX. CudaError where no simulator is in use: a GPU does not tell.
+
+        with minicomp.cuda.launch_reports() as reports:
+            compiled(x)
+        print(reports[0])
+    """
+    listeners = getattr(driver(), "listeners", None)
+    if listeners is None:
+        raise CudaError(
+            "launch_reports() is the simulator's: set MINICOMP_CUDA_SIM=1 or "
+            "minicomp.config.cuda_simulator = True; on a GPU use the profiler Nsight Compute"
+        )
+    reports: list[Report] = []
+    listeners.append(reports)
+    try:
+        yield reports
+    finally:
+        listeners[:] = [other for other in listeners if other is not reports]
 
 
 def synchronize() -> None:

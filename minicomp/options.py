@@ -30,7 +30,9 @@ Check = Callable[[str, Any], Any]
 
 
 def wrong_type(name: str, value: Any, wanted: str, advice: str = "") -> OptionError:
-    got = type(value).__name__
+    kind = type(value)
+    # NumPy calls its bool `bool`, too.
+    got = f"numpy.{kind.__name__}" if kind.__module__ == "numpy" else kind.__name__
     hint = f"; {advice}" if advice else ""
     return OptionError(f"Unexpected type of attr {name}, got {got} should be {wanted}{hint}")
 
@@ -142,7 +144,10 @@ class Options:
         "random ones; strict: reject on either; off: trust",
     )
     autotune_in_subproc: bool = option(
-        False, forking, "give each external its first run in a forked child"
+        False,
+        forking,
+        "give each external its first run in a forked child; a GPU cannot be used in one, so there "
+        "externals are skipped",
     )
     max_autotune_subproc_result_timeout_seconds: float = option(
         60.0, number(0, exclusive=True), "how long that child may take"

@@ -1,7 +1,8 @@
 """Every test run has a disk cache of its own, so that none depends on an earlier one.
 
 Tests marked `cuda` run on the GPU where there is one, else in the simulator; with
-MINICOMP_REQUIRE_CUDA=1 a missing GPU fails them instead.
+MINICOMP_REQUIRE_CUDA=1 a missing GPU fails them instead. Those that ask for the `gpu` are marked
+too, and skipped where there is none.
 """
 
 import functools
@@ -15,6 +16,13 @@ _directory = tempfile.TemporaryDirectory(prefix="minicomp-tests-")
 os.environ["MINICOMP_CACHE_DIR"] = _directory.name
 for _variable in ("MINICOMP_DEBUG", "MINICOMP_NUM_THREADS", "MINICOMP_CPU", "MINICOMP_CUDA_SIM"):
     os.environ.pop(_variable, None)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m cuda` picks
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "gpu" in item.fixturenames:
+            item.add_marker("cuda")
 
 
 @functools.cache

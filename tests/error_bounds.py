@@ -172,7 +172,7 @@ def _carried(value, y, operands, errors):
     op, row = value.op, OPS[value.op]
     if op in MONOTONE or (op == "cast" and value.dtype != "bool"):
         return _monotone(value, y, operands[0], errors[0])
-    if row.kind in ("movement", "assembly", "gather"):
+    if row.kind in ("movement", "assembly", "gather", "patches"):
         return _moved(value, operands, errors)
     if row.kind in ("reduction", "scan"):
         return _reduced(value, y, operands[0], errors[0])

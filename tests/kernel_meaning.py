@@ -9,18 +9,22 @@ import numpy as np
 
 from minicomp.ir import numpy_dtype
 from minicomp.ir.ops import OPS
-from minicomp.kernels import Apply, Literal, Load, LoopKernel, Position, Reduced
+from minicomp.kernels import Apply, ConvolutionKernel, Literal, Load, LoopKernel, Position, Reduced
 from minicomp.kernels.indexing import Element, Index, LoopVariable, Quotient
 from minicomp.kernels.program import build_program
 from minicomp.passes import optimize
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
+from minicomp.passes.read_windows import read_windows
 
 
-def program_outputs(graph, inputs, parameters, change=lambda kernel: kernel):
+def program_outputs(
+    graph, inputs, parameters, change=lambda kernel: kernel, windows_in_place=False
+):
     """The outputs of a graph by the meaning of the kernels that it becomes, each `change`d."""
     named = {value.attributes["name"]: x for value, x in zip(graph.inputs, inputs)} | parameters
-    graph = materialize(optimize(graph))
+    graph = optimize(graph)
+    graph = materialize(read_windows(graph) if windows_in_place else graph)
     outside = [value for value in graph if value.op in ("input", "parameter")]
     arrays = [named[value.attributes["name"]] for value in outside]
     return run_program(build_program(graph, fuse(graph)), arrays, change)
@@ -48,6 +52,8 @@ def run_kernel(kernel, buffers):
     with np.errstate(all="ignore"):
         if isinstance(kernel, LoopKernel):
             _LoopMeaning(kernel, buffers).run()
+        elif isinstance(kernel, ConvolutionKernel):
+            _run_convolution(kernel, buffers)
         else:
             _run_matmul(kernel, buffers)
 
@@ -169,6 +175,26 @@ def _run_matmul(kernel, buffers):
         return buffers[side.buffer][side.offset + places] if flat.size else np.zeros(shape)
 
     product = view(kernel.a, (m, k)) @ view(kernel.b, (k, n))
+    point = _Point(_grid(loops, (-1,)), buffers, finished={"product": product.ravel()})
+    index, value = point.place(kernel.store)
+    buffers[kernel.store.buffer][np.broadcast_to(index, product.size)] = value
+
+
+def _run_convolution(kernel, buffers):
+    images, filters = kernel.images, kernel.filters
+    loops = kernel.loops
+    shape = (*(loop.extent for loop in loops[:3]), images.channels, images.y.taps, images.x.taps)
+    image, y, x, channel, tap_y, tap_x = np.indices(shape, sparse=True)
+    place, is_inside = images.offset + image * images.image_stride, True
+    place = place + channel * images.channel_stride
+    for axis, output, tap in ((images.y, y, tap_y), (images.x, x, tap_x)):
+        entry = axis.step * output + axis.dilation * tap - axis.padding
+        is_inside = is_inside & (entry >= 0) & (entry < axis.size)
+        place = place + np.clip(entry, 0, axis.size - 1) * axis.stride
+    windows = np.where(is_inside, buffers[images.buffer][place], 0).reshape(-1, kernel.depth)
+    k, n = np.indices((kernel.depth, kernel.filter.extent), sparse=True)
+    place = filters.offset + k * filters.row_stride + n * filters.column_stride
+    product = windows @ buffers[filters.buffer][place]
     point = _Point(_grid(loops, (-1,)), buffers, finished={"product": product.ravel()})
     index, value = point.place(kernel.store)
     buffers[kernel.store.buffer][np.broadcast_to(index, product.size)] = value

@@ -114,26 +114,53 @@ def operand(kernel: MatmulKernel, view: View, buffers: list[np.ndarray]) -> np.n
     return layout.view(buffers[view.buffer], shapes(kernel)[0 if view is kernel.a else 1])
 
 
+# A bfloat16 is kept as its 16 bits: NumPy has no such dtype of its own.
+
+
+def stored_dtype(dtype: str) -> np.dtype:
+    """The dtype of a buffer of a kernel's."""
+    return np.dtype(np.uint16) if dtype == "bfloat16" else numpy_dtype(dtype)
+
+
+def to_storage(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Values as they are stored, rounded to nearest even."""
+    if dtype != "bfloat16":
+        return values.astype(stored_dtype(dtype))
+    bits = values.astype(np.float32).view(np.uint32)
+    rounded = bits + 0x7FFF + (bits >> 16 & 1)
+    return np.where(np.isnan(values), 0x7FC0, rounded >> 16).astype(np.uint16)
+
+
+def from_storage(buffer: np.ndarray, dtype: str) -> np.ndarray:
+    """The values that are stored, as floats of 64 bits, or as they are."""
+    if dtype == "bfloat16":
+        return (buffer.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return buffer.astype(np.float64) if buffer.dtype.kind == "f" else buffer
+
+
 def random_buffers(kernel: MatmulKernel, seed: int = 0) -> list[np.ndarray]:
     """Operands, and an output of NaN or of a number that no product of theirs is."""
     generator = np.random.default_rng(seed)
     buffers = []
     for argument in kernel.arguments:
-        dtype = numpy_dtype(argument.dtype)
-        if dtype.kind == "i":
-            values = generator.integers(-100, 100, argument.size)
-            unset = -(1 << 30)
+        if argument.dtype.startswith("int"):
+            values, unset = generator.integers(-100, 100, argument.size), -(1 << 30)
         else:
             values, unset = generator.standard_normal(argument.size), np.nan
-        buffers.append((np.full(argument.size, unset) if argument.written else values).astype(dtype))
+        if argument.written:
+            values = np.full(argument.size, unset)
+        buffers.append(to_storage(values, argument.dtype))
     return buffers
 
 
 def product(kernel: MatmulKernel, buffers: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The product in float64 (or int64), and that of the operands' magnitudes."""
-    wide = np.int64 if kernel.accumulate.startswith("int") else np.float64
-    a = operand(kernel, kernel.a, buffers).astype(wide)
-    b = operand(kernel, kernel.b, buffers).astype(wide)
+    a, b = (
+        from_storage(operand(kernel, view, buffers), kernel.arguments[view.buffer].dtype)
+        for view in (kernel.a, kernel.b)
+    )
+    if kernel.accumulate.startswith("int"):
+        a, b = a.astype(np.int64), b.astype(np.int64)
     return a @ b, np.abs(a) @ np.abs(b)
 
 
@@ -143,7 +170,7 @@ def assert_is_product(
     """Buffer number 2 holds the product, within a bound that grows as the root of the depth.
     Operands may have been rounded with `operand_roundoff`."""
     wanted, magnitude = product(kernel, buffers)
-    got = buffers[2].reshape(wanted.shape)
+    got = from_storage(buffers[2], kernel.arguments[2].dtype).reshape(wanted.shape)
     if kernel.accumulate.startswith("int"):
         np.testing.assert_array_equal(got, wanted.astype(got.dtype))
         return
@@ -152,7 +179,7 @@ def assert_is_product(
     if stored != kernel.accumulate:
         bound = bound + ROUNDOFF[stored] * 1.01 * np.abs(wanted) + 1e-7
     bound = bound + 2.01 * operand_roundoff * magnitude
-    assert_within(got.astype(np.float64), wanted, bound)
+    assert_within(got, wanted, bound)
 
 
 def assert_within(got: np.ndarray, wanted: np.ndarray, bound: np.ndarray) -> None:

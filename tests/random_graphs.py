@@ -115,7 +115,8 @@ class _Builder:
         return tuple(shape)
 
     def literal(self, dtype):
-        return self.choose(LITERALS["bool" if dtype == "bool" else dtype.rstrip("0123456789b")])
+        kind = "float" if dtype in FLOATS else "int" if dtype in INTEGERS else "bool"
+        return self.choose(LITERALS[kind])
 
     # --- adding ---
 
@@ -401,8 +402,27 @@ def _matmul(builder):
     builder.add("matmul", a, b)
 
 
+def _convolution(builder):
+    """Without padding: zeros times an infinite weight are left out, or not, as a kernel pleases."""
+    x = builder.pick(lambda v: len(v.shape) == 4) or builder.source(
+        (builder.choose([2, 1]), builder.choose([3, 1]), 4, builder.choose([7, 4])),
+        builder.choose(builder.dtypes),
+    )
+    sizes, dilations = ((builder.choose([2, 1, 3]), builder.choose([1, 2])) for _ in "sd")
+    if any((s - 1) * d + 1 > n for s, d, n in zip(sizes, dilations, x.shape[2:], strict=True)):
+        return
+    patches = builder.add(
+        "patches", x, sizes=sizes, strides=(1, builder.choose([1, 2])), dilations=dilations,
+        low=(0, 0), high=(0, 0),
+    )  # fmt: skip
+    if patches is not None and patches.shape[1] * 8 <= MAX_ELEMENTS:
+        weight = builder.source((patches.shape[1], builder.choose([8, 3])), x.dtype)
+        builder.add("matmul", patches, weight)
+
+
 _STEPS_OF_BUILDING = [
     *(_arithmetic, _unary, _binary, _arithmetic, _unary, _binary),
     *(_cast, _where, _reduction, _reduction, _cumsum, _reshape, _transpose, _broadcast),
-    *(_slice, _windows, _pad, _concatenate, _take, _matmul, _Builder.leaf),
+    *(_slice, _windows, _pad, _concatenate, _take, _matmul, _convolution),
+    _Builder.leaf,
 ]

@@ -14,6 +14,14 @@ import numpy as np
 import minicomp
 from minicomp import nn
 from minicomp.runtime import jit
+from llvmlite import ir
+
+generated = []
+class CountedModule(ir.Module):
+    def __init__(self, *args, **kwargs):
+        generated.append(self)
+        super().__init__(*args, **kwargs)
+ir.Module = CountedModule
 
 timed = []
 def count_timings(name, run):
@@ -28,9 +36,10 @@ minicomp.manual_seed(0)
 model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 4), nn.Softmax(-1))
 x = np.random.default_rng(0).standard_normal((8, 16)).astype(np.float32)
 options = {"max_autotune": True, "external_matmul": [external], **json.loads(sys.argv[2])}
-compiled = minicomp.compile(model, options=options)
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
+    compiled = minicomp.compile(model, options=options)
+    imported = set(sys.modules)
     if sys.argv[1] == "count timings":  # with a timer of its own: nothing made so is remembered
         with minicomp.selection.use_timer(count_timings):
             result = compiled(x)
@@ -40,6 +49,8 @@ error = float(np.abs(result - model(x)).max())
 print(json.dumps({
     "compiled": jit.statistics.compiled,
     "loaded": jit.statistics.loaded,
+    "generated": len(generated),
+    "imported": sorted(set(sys.modules) - imported),
     "timed": len(timed),
     "chosen": [site.chosen for site in compiled.explain().sites],
     "sources": [site.source for site in compiled.explain().sites],
@@ -72,6 +83,16 @@ def test_a_second_process_compiles_nothing_and_times_nothing(tmp_path):
     assert second["timed"] == 0
     assert second["sources"] == ["remembered", "remembered"]
     assert second["chosen"] == first["chosen"]
+
+
+def test_a_second_process_generates_no_code(tmp_path):
+    assert run(tmp_path)["generated"] > 0
+    assert run(tmp_path)["generated"] == 0
+
+
+def test_a_call_imports_nothing(tmp_path):
+    run(tmp_path, max_autotune=False)
+    assert run(tmp_path, max_autotune=False)["imported"] == []
 
 
 def test_choices_made_with_another_timer_are_not_remembered(tmp_path):

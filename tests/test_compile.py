@@ -1,5 +1,7 @@
 """`minicomp.compile` as users meet it: what is read when, what is compiled again, what fails."""
 
+import copy
+import pickle
 import threading
 import warnings
 
@@ -13,6 +15,7 @@ from minicomp.errors import (
     IndexOutOfRangeError,
     InputError,
     MinicompError,
+    ModuleError,
     OptionError,
     ShapeError,
     TraceError,
@@ -145,6 +148,38 @@ def test_a_layer_put_where_one_was_deleted_is_traced_again():
         module._modules["0"] = None  # the one that was there is gone, and its id is free
         setattr(module, "0", kind())
         np.testing.assert_allclose(compiled(x), module(x), rtol=1e-6)
+
+
+class Holder:
+    """Keeps a module where neither a closure nor a global name shows it."""
+
+    def __init__(self, layer):
+        self.layer = layer
+        self.layers = {"one": [layer]}
+
+
+@pytest.mark.parametrize("find", [lambda h: h.layer, lambda h: h.layers["one"][0]])
+def test_a_module_that_a_function_finds_somewhere_is_looked_at_too(find):
+    holder = Holder(nn.Sequential(Scale(), nn.Identity()))
+    compiled = minicomp.compile(lambda x: find(holder)(x))
+    x = floats(2, 3)
+    np.testing.assert_array_equal(compiled(x), x * 2)
+    np.testing.assert_array_equal(compiled(x), x * 2)
+    holder.layer[0].offset = 1.0
+    np.testing.assert_array_equal(compiled(x), x * 2 + 1)
+    holder.layer[0].factor = nn.Parameter(np.full(3, 3, np.float32))
+    np.testing.assert_array_equal(compiled(x), x * 3 + 1)
+    holder.layer[0].offset = 0.0
+    np.testing.assert_array_equal(compiled(x), x * 3)
+
+
+def test_a_module_found_by_tracing_is_compiled_for_once():
+    holder = Holder(nn.Sequential(Scale(), nn.Identity()))
+    forward, traces = counted(lambda x: holder.layer(x))
+    compiled = minicomp.compile(forward)
+    for rows in (2, 3, 2, 3):
+        compiled(floats(rows, 3))
+    assert len(traces) == 2
 
 
 def test_a_captured_array_is_read_at_each_call():
@@ -338,6 +373,64 @@ def test_attributes_are_the_modules_own():
         _ = compiled.missing
 
 
+def test_attributes_that_are_set_and_deleted_are_the_modules_own():
+    module = Scale()
+    compiled = minicomp.compile(module)
+    x = floats(2, 3)
+    np.testing.assert_array_equal(compiled(x), x * 2)
+    compiled.offset = 1.0
+    compiled.factor = nn.Parameter(np.full(3, 4, np.float32))
+    assert module.offset == 1.0 and module.factor.data[0] == 4
+    np.testing.assert_array_equal(compiled(x), x * 4 + 1)
+    compiled.factor -= 1
+    np.testing.assert_array_equal(compiled(x), x * 3 + 1)
+    del compiled.offset
+    assert not hasattr(module, "offset")
+    assert {"factor", "explain", "state_dict"} <= set(dir(compiled))
+
+
+def test_a_method_that_gives_back_the_module_gives_the_compiled_one():
+    compiled = minicomp.compile(nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5)))
+    assert compiled.eval() is compiled and compiled.to(np.float64) is compiled
+    assert not compiled.training and compiled(np.ones((2, 3))).dtype == np.float64
+
+
+def test_a_compiled_module_is_copied_and_pickled():
+    compiled = minicomp.compile(nn.Linear(3, 4), options={"num_threads": 1}, name="layer")
+    x = floats(2, 3)
+    expected = compiled(x)
+    for other in (copy.deepcopy(compiled), pickle.loads(pickle.dumps(compiled))):
+        assert repr(other) == "<compiled layer>" and other._options.num_threads == 1
+        np.testing.assert_array_equal(other(x), expected)
+        other.weight += 1
+        np.testing.assert_array_equal(compiled(x), expected)
+
+
+def test_a_compiled_layer_is_one_of_the_modules_layers():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Linear(4, 2))
+    names, x = list(net.state_dict()), floats(5, 3)
+    expected = net.eval()(x)
+    net[0] = minicomp.compile(net[0])
+    net.add_module("1", minicomp.compile(net[1]))
+    assert list(net.state_dict()) == names and len(list(net.parameters())) == 4
+    np.testing.assert_allclose(net(x), expected, rtol=1e-5, atol=1e-6)
+    assert net[0].explain().sites[0].op == "matmul"
+    assert not net.train(False)[1].training and net.train()[1].training
+    compiled = minicomp.compile(net.eval())
+    np.testing.assert_allclose(compiled(x), expected, rtol=1e-5, atol=1e-6)
+    net[0].weight *= 0
+    net[0].bias *= 0
+    np.testing.assert_allclose(compiled(x), np.broadcast_to(net[2].bias.data, (5, 2)))
+
+
+def test_a_compiled_function_is_no_layer():
+    net = nn.Module()
+    net.activation = minicomp.compile(np.tanh)
+    assert list(net.children()) == []
+    with pytest.raises(ModuleError, match="'x' is a CompiledModule, wanted a Module or None"):
+        net.add_module("x", minicomp.compile(np.tanh))
+
+
 def test_a_compiled_module_inside_another_becomes_part_of_it():
     inner = minicomp.compile(Scale())
     outer = minicomp.compile(lambda x: inner(x) + 1)
@@ -372,6 +465,7 @@ def test_a_graph_wants_inputs_of_its_own_types():
         ({"options": {"external_matmul": np.matmul}}, "external_matmul"),
         ({"options": {"num_threads": 0}}, "num_threads"),
         ({"options": {"autotune_tie_tolerance": float("nan")}}, "finite"),
+        ({"name": 3}, "name to be a str, got 3"),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_compiled(arguments, message):

@@ -1,8 +1,10 @@
 """Options, modes and the process-wide config."""
 
+import asyncio
 import json
 import threading
 
+import numpy as np
 import pytest
 
 from minicomp import config
@@ -113,6 +115,8 @@ def sixty_four():
     [
         ({"max_autotune": "yes"}, "Unexpected type of attr max_autotune, got str should be bool"),
         ({"max_autotune": 1}, "Unexpected type of attr max_autotune, got int should be bool"),
+        ({"max_autotune": np.True_}, "max_autotune, got numpy.bool"),
+        ({"num_threads": np.int64(2)}, "num_threads, got numpy.int64 should be int or None"),
         ({"autotune_tie_tolerance": "3%"}, "autotune_tie_tolerance, got str should be float"),
         ({"autotune_tie_tolerance": True}, "got bool should be float"),
         ({"autotune_tie_tolerance": float("nan")}, "got nan should be a finite number"),
@@ -286,6 +290,31 @@ def test_a_patch_decorates_a_function_that_may_call_itself():
 
     assert countdown(3) == 0 == countdown(1)
     assert config.num_threads is None
+
+
+def test_a_patch_lasts_until_a_coroutine_is_done():
+    @config.patch(num_threads=2)
+    async def nested():
+        await asyncio.sleep(0)
+        return config.num_threads
+
+    assert asyncio.run(nested()) == 2 and config.num_threads is None
+
+
+def test_a_patch_of_a_generator_is_refused_since_it_would_have_no_effect():
+    with pytest.raises(ConfigError, match="cannot decorate the generator rows"):
+
+        @config.patch(num_threads=2)
+        def rows():
+            yield config.num_threads
+
+
+def test_a_patch_may_be_used_again():
+    patch = config.patch(num_threads=2)
+    for _ in range(2):
+        with patch, patch:
+            assert config.num_threads == 2
+        assert config.num_threads is None
 
 
 def test_another_thread_does_not_see_a_patch():

@@ -1,6 +1,7 @@
 """Whole modules on CUDA compute what the interpreter says they mean, at small sizes."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -11,12 +12,16 @@ from random_graphs import arrays_for, graphs
 
 import minicomp
 from minicomp import cuda, nn
-from minicomp.errors import DeviceError, InputError, OptionError, UnsupportedError
+from minicomp.errors import DeviceError, InputError, UnsupportedError
+from minicomp.ir import numpy_dtype
+from minicomp.runtime.cuda.driver import driver
 from minicomp.tree import flatten
 
 pytestmark = pytest.mark.cuda
 
 RANDOM = np.random.default_rng(0)
+HALVES = ("float16", "bfloat16") if find_spec("ml_dtypes") else ("float16",)
+SHORT_DTYPES = (*HALVES, "float32", "int32", "bool")
 
 
 def floats(*shape):
@@ -108,6 +113,19 @@ def test_rms_norm_and_gated_products():
     check(Gated(), floats(6, 24))
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_modules_in_half_precision(dtype):
+    if dtype == "bfloat16":
+        pytest.importorskip("ml_dtypes")
+    number = numpy_dtype(dtype)
+    module = nn.Sequential(
+        nn.Linear(24, 40), nn.GELU(), nn.Linear(40, 12), nn.LayerNorm(12), nn.Softmax(-1)
+    )
+    compiled = check(module.to(dtype), floats(9, 24).astype(number))
+    assert f"{dtype} [9, 24] @ [24, 40]" in str(compiled.explain())
+    check(Attention(16, 2).eval().to(dtype), floats(2, 5, 16).astype(number))
+
+
 def test_frozen_modules_and_modules_without_fused_epilogues():
     module = nn.Sequential(nn.Linear(20, 12), nn.ReLU(), nn.Linear(12, 5))
     check(module, floats(3, 20), freeze=True)
@@ -143,7 +161,13 @@ def test_arrays_of_any_layout_give_the_same_result(view):
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(graphs(device="cuda", max_ops=10), st.integers(0, 99))
+@given(
+    st.one_of(
+        graphs(device="cuda", max_ops=10),
+        graphs(device="cuda", max_ops=6, dtypes=SHORT_DTYPES),
+    ),
+    st.integers(0, 99),
+)
 def test_random_graphs(graph, seed):
     inputs, parameters = arrays_for(graph, seed)
     bound = replace(
@@ -183,6 +207,25 @@ def test_arrays_and_modules_on_different_devices_are_an_error_that_says_what_to_
         compiled(x)
     with pytest.raises(DeviceError, match=r"'x' is on the CPU and 'y' on the GPU; move"):
         minicomp.compile(lambda x, y: (x + 1, y + 1))(x, cuda.to_device(x))
+
+
+@pytest.mark.parametrize(("begin", "stride"), [(1, 4), (2, 4), (0, 5), (0, -6)])
+def test_elements_that_lie_askew_are_refused_before_a_kernel_meets_them(begin, stride):
+    gpu = driver()
+    memory = gpu.empty((64,), "bool")
+    address = int(gpu.argument(memory).pointer) + 32 + begin
+    askew = gpu.view(memory, address, (4,), "float32", (stride,))
+    compiled = minicomp.compile(lambda x: x + 1)
+    with pytest.raises(InputError, match=r"do not lie at multiples of 4 bytes.*contiguous"):
+        compiled(askew)
+
+
+def test_a_stride_that_nobody_goes_along_may_be_anything():
+    gpu = driver()
+    memory = gpu.to_device(np.float32([1.5]))
+    one = gpu.view(memory, int(gpu.argument(memory).pointer), (1,), "float32", (5,))
+    compiled = minicomp.compile(lambda x: x + 1)
+    np.testing.assert_array_equal(cuda.to_host(compiled(one)), [2.5])
 
 
 def test_a_graph_is_for_the_device_that_it_names():
@@ -270,6 +313,9 @@ def test_every_candidate_of_a_product_computes_it():
     assert all(report.seconds > 0 for report in site.candidates)
 
 
-def test_the_simulator_may_be_asked_for_by_an_option():
-    with pytest.raises(OptionError, match="cuda_simulator"):
-        minicomp.compile(lambda x: x, options={"cuda_simulator": "yes"})
+def test_the_simulator_may_be_asked_for_by_an_option(simulator, monkeypatch):
+    x = simulator.to_device(floats(3))
+    monkeypatch.delenv("MINICOMP_CUDA_SIM")
+    compiled = minicomp.compile(lambda x: x + 1, options={"cuda_simulator": True})
+    result = compiled(x)
+    np.testing.assert_array_equal(simulator.to_host(result), simulator.to_host(x) + 1)

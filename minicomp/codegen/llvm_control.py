@@ -66,6 +66,12 @@ def minimum(builder: ir.IRBuilder, a: Size, b: Size, name: str = "") -> Size:
     return builder.select(builder.icmp_signed("<", value(a), value(b)), value(a), value(b), name)
 
 
+def maximum(builder: ir.IRBuilder, a: Size, b: Size, name: str = "") -> Size:
+    if isinstance(a, int) and isinstance(b, int):
+        return max(a, b)
+    return builder.select(builder.icmp_signed(">", value(a), value(b)), value(a), value(b), name)
+
+
 def element(
     builder: ir.IRBuilder, pointer: ir.Value, index: Size, dtype: ir.Type, name: str = ""
 ) -> ir.Value:

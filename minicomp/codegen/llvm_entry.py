@@ -14,8 +14,8 @@ data pointers out of the array objects, makes the outputs, and calls the program
 None means that the slower way through Python has to be gone, which finds out why. All this takes
 some tens of nanoseconds, where ctypes alone takes 400.
 
-The offsets into objects are those of CPython's `PyObject` and NumPy's `PyArrayObject_fields`
-(numpy/_core/include/numpy/ndarraytypes.h), which are part of NumPy's ABI since 1.7.
+The offsets into arrays are those of NumPy's `PyArrayObject_fields`
+(numpy/_core/include/numpy/ndarraytypes.h), which are part of its ABI since 1.7.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
+from minicomp.codegen.llvm_objects import TYPE
 from minicomp.codegen.llvm_outputs import DATA, ArrayKind, OutputArrays
 from minicomp.codegen.llvm_types import i1, i8, i32, i64, literal, pointer, void
 from minicomp.ir import ITEMSIZE
 
-#: Byte offsets into a PyObject and a PyArrayObject on a 64-bit machine; `DATA` is at 16.
-TYPE, NDIM, DIMENSIONS, STRIDES, DESCR = 8, 24, 32, 40, 56
+#: Byte offsets into a PyArrayObject on a 64-bit machine; `DATA` is at 16.
+NDIM, DIMENSIONS, STRIDES, DESCR = 24, 32, 40, 56
 
 #: Slots of the context, the specialization's own memory (int64 each); parameters follow, then
 #: constants, then the memory of large outputs.
@@ -80,13 +81,8 @@ def emit_entry(plan: EntryPlan) -> str:
 
 class _Entry(OutputArrays):
     def __init__(self, plan: EntryPlan):
+        super().__init__("entry", {"self": pointer, "args": pointer, "count": i64})
         self.plan = plan
-        self.module = ir.Module(name="entry", context=ir.Context())
-        kind = ir.FunctionType(pointer, [pointer, pointer, i64])
-        self.function = ir.Function(self.module, kind, "entry")
-        for argument, name in zip(self.function.args, ("self", "args", "count")):
-            argument.name = name
-        self.builder = ir.IRBuilder(self.function.append_basic_block("entry"))
         self.table = self.builder.alloca(ir.ArrayType(pointer, max(plan.buffers, 1)), name="table")
         self.table.type = pointer
         self.miss = ir.Block(self.function, name="miss")  # nothing taken yet: just return None
@@ -98,7 +94,7 @@ class _Entry(OutputArrays):
         self._require(builder.icmp_signed("==", count, literal(i64, len(plan.inputs))))
         for position, (number, kind) in enumerate(plan.inputs):
             builder.comment(f"argument {position}: {kind}")
-            self._accept(number, kind, self._load_slot(args, position, pointer))
+            self._accept(number, kind, self.load_slot(args, position, pointer))
         for position, (number, kind) in enumerate(plan.parameters):
             builder.comment(f"parameter {position}: {kind}")
             slot = self.context(plan.parameter_slot(position))
@@ -127,30 +123,30 @@ class _Entry(OutputArrays):
     def _accept(self, number: int, kind: ArrayKind, array: ir.Value) -> None:
         """Check one array object, and put its data pointer into the table."""
         builder = self.builder
-        is_array = self._same(self._field(array, TYPE, pointer), self.symbol("ndarray_type"))
+        is_array = self.same(self.field(array, TYPE, pointer), self.symbol("ndarray_type"))
         self._require(is_array)
         # An ndarray it is, so that the fields below are there to be read.
-        descr = self._same(self._field(array, DESCR, pointer), self.symbol(f"dtype_{kind.dtype}"))
+        descr = self.same(self.field(array, DESCR, pointer), self.symbol(f"dtype_{kind.dtype}"))
         rank = builder.icmp_signed(
-            "==", self._field(array, NDIM, i32), literal(i32, len(kind.shape))
+            "==", self.field(array, NDIM, i32), literal(i32, len(kind.shape))
         )
         self._require(builder.and_(descr, rank))
         matches: ir.Value = literal(i1, True)
         for name, offset, wanted in (
             ("shape", DIMENSIONS, kind.shape), ("strides", STRIDES, kind.strides),
         ):  # fmt: skip
-            values = self._field(array, offset, pointer, name=name) if wanted else None
+            values = self.field(array, offset, pointer, name=name) if wanted else None
             for axis, size in enumerate(wanted):
                 if name == "strides" and kind.shape[axis] == 1:
                     continue  # never stepped along
-                found = self._load_slot(values, axis, i64)
+                found = self.load_slot(values, axis, i64)
                 equal = builder.icmp_signed("==", found, literal(i64, size))
                 matches = builder.and_(matches, equal)
-        data = self._field(array, DATA, pointer, name="data")
+        data = self.field(array, DATA, pointer, name="data")
         odd = builder.and_(builder.ptrtoint(data, i64), literal(i64, ITEMSIZE[kind.dtype] - 1))
         aligned = builder.icmp_signed("==", odd, literal(i64, 0))
         self._require(builder.and_(matches, aligned))
-        builder.store(data, self._slot(self.table, number))
+        builder.store(data, self.slot(self.table, number))
 
     # --- the work ---
 
@@ -164,12 +160,12 @@ class _Entry(OutputArrays):
             base = builder.load(self.context(ARENA), typ=pointer, name="arena")
             for number, offset in plan.arena:
                 place = builder.gep(base, [literal(i64, offset)], source_etype=i8)
-                builder.store(place, self._slot(self.table, number))
+                builder.store(place, self.slot(self.table, number))
         for position, number in enumerate(plan.constants):
             constant = builder.load(self.context(plan.constant_slot(position)), typ=pointer)
-            builder.store(constant, self._slot(self.table, number))
+            builder.store(constant, self.slot(self.table, number))
         for number in plan.status:
-            word = builder.load(self._slot(self.table, number), typ=pointer)
+            word = builder.load(self.slot(self.table, number), typ=pointer)
             builder.store(literal(i32, 0), word)
 
     def _release_arena(self) -> None:
@@ -183,8 +179,8 @@ class _Entry(OutputArrays):
         for position, (number, wanted) in enumerate(self.plan.outputs):
             self.builder.comment(f"output {position}: {wanted}")
             array = self.new_output(position, wanted, slot, made)
-            data = self._field(array, DATA, pointer)
-            self.builder.store(data, self._slot(self.table, number))
+            data = self.field(array, DATA, pointer)
+            self.builder.store(data, self.slot(self.table, number))
             made.append(array)
             slot += wanted.slots
         return made
@@ -194,34 +190,32 @@ class _Entry(OutputArrays):
         main = ir.FunctionType(void, [pointer, i64])
         operands = (self.table, literal(i64, plan.threads))
         if not plan.releases_lock:
-            self._call("main", main, *operands)
+            self.call("main", main, *operands)
             return
         builder.comment("long work: other Python threads may run meanwhile, and may give")
         builder.comment("parameters new arrays, so hold on to these")
         for parameter in self.parameters:
-            self._call("Py_IncRef", self.on_object, parameter)
-        state = self._call("PyEval_SaveThread", ir.FunctionType(pointer, []))
-        self._call("main", main, *operands)
-        self._call("PyEval_RestoreThread", self.on_object, state)
+            self.call("Py_IncRef", self.on_object, parameter)
+        state = self.call("PyEval_SaveThread", ir.FunctionType(pointer, []))
+        self.call("main", main, *operands)
+        self.call("PyEval_RestoreThread", self.on_object, state)
         for parameter in self.parameters:
-            self._call("Py_DecRef", self.on_object, parameter)
+            self.call("Py_DecRef", self.on_object, parameter)
 
     def _check_status(self, outputs: Sequence[ir.Value]) -> None:
         builder = self.builder
         bad: ir.Value = literal(i32, 0)
         for number in self.plan.status:
-            word = builder.load(self._slot(self.table, number), typ=pointer)
+            word = builder.load(self.slot(self.table, number), typ=pointer)
             bad = builder.or_(bad, builder.load(word, typ=i32))
         if self.plan.status:
             failed = builder.icmp_signed("!=", bad, literal(i32, 0))
             with builder.if_then(failed, likely=False):
-                self._drop(outputs)
+                self.drop(outputs)
                 builder.branch(self.miss)
 
-    def _drop(self, outputs: Sequence[ir.Value]) -> None:
-        """Undo what has been taken."""
-        for output in outputs:
-            self._call("Py_DecRef", self.on_object, output)
+    def drop(self, outputs: Sequence[ir.Value]) -> None:
+        super().drop(outputs)
         self._release_arena()
 
     def _result(self, outputs: Sequence[ir.Value]) -> ir.Value:
@@ -229,59 +223,18 @@ class _Entry(OutputArrays):
         if len(outputs) == 1:
             return outputs[0]
         new = ir.FunctionType(pointer, [i64])
-        result = self._call("PyTuple_New", new, literal(i64, len(outputs)))
+        result = self.call("PyTuple_New", new, literal(i64, len(outputs)))
         fill = ir.FunctionType(i32, [pointer, i64, pointer])
         for position, output in enumerate(outputs):
-            self._call("PyTuple_SetItem", fill, result, literal(i64, position), output)
+            self.call("PyTuple_SetItem", fill, result, literal(i64, position), output)
         return result
 
     def _finish_miss(self) -> None:
         self.function.blocks.append(self.miss)
         self.builder.position_at_end(self.miss)
         none = self.symbol("none")
-        self._call("Py_IncRef", self.on_object, none)
+        self.call("Py_IncRef", self.on_object, none)
         self.builder.ret(none)
-
-    # --- plumbing ---
-
-    def symbol(self, name: str) -> ir.Value:
-        """The address of something outside, which linking fills in."""
-        found = self.module.globals.get(name)
-        if found is None:
-            found = ir.GlobalVariable(self.module, i64, name)
-            found.linkage = "external"
-            found.type = pointer
-        return found
-
-    def context(self, slot: int) -> ir.Value:
-        return self._slot(self.symbol("context"), slot)
 
     def load_context(self, slot: int) -> ir.Value:
         return self.builder.load(self.context(slot), typ=i64)
-
-    def _slot(self, array: ir.Value, position: int) -> ir.Value:
-        return self.builder.gep(array, [literal(i64, position)], source_etype=pointer)
-
-    def _load_slot(self, array: ir.Value, position: int, kind: ir.Type) -> ir.Value:
-        return self.builder.load(self._slot(array, position), typ=kind)
-
-    def _field(self, thing: ir.Value, offset: int, kind: ir.Type, name: str = "") -> ir.Value:
-        place = self.builder.gep(thing, [literal(i64, offset)], source_etype=i8)
-        return self.builder.load(place, typ=kind, name=name)
-
-    def _same(self, a: ir.Value, b: ir.Value) -> ir.Value:
-        return self.builder.icmp_unsigned("==", a, b)
-
-    def _call(self, name: str, kind: ir.FunctionType, *operands: ir.Value) -> ir.Value:
-        function = self.module.globals.get(name)
-        if function is None:
-            function = ir.Function(self.module, kind, name)
-        return self.builder.call(function, operands)
-
-    def _constant_array(self, name: str, numbers: Sequence[int]) -> ir.Value:
-        kind = ir.ArrayType(i64, max(len(numbers), 1))
-        array = ir.GlobalVariable(self.module, kind, name)
-        array.linkage, array.global_constant = "private", True
-        array.initializer = ir.Constant(kind, list(numbers) or [0])
-        array.type = pointer
-        return array

@@ -9,6 +9,7 @@ of dozens of instructions) is emitted once, in a loop over the rows of the tile.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from llvmlite import ir
 
@@ -17,8 +18,9 @@ from minicomp.codegen.llvm_control import Size, add, element, for_range, multipl
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_types import REGISTER, pointer
 from minicomp.codegen.llvm_vectors import lane_range
-from minicomp.codegen.matmul_plan import CACHE_LINE, Plan
+from minicomp.codegen.matmul_plan import CACHE_LINE
 from minicomp.codegen.scalar import ScalarVisitor
+from minicomp.kernels import ConvolutionKernel, MatmulKernel
 from minicomp.kernels.indexing import LoopVariable
 
 #: Operations, over all vectors of a tile, that may be emitted in line. More would take longer to
@@ -28,6 +30,21 @@ INLINE_OPERATIONS = 200
 Point = Mapping[LoopVariable, ir.Value]
 
 
+class TilePlan(Protocol):
+    """What an epilogue needs to know of a plan. Lanes are along `columns`."""
+
+    @property
+    def kernel(self) -> MatmulKernel | ConvolutionKernel: ...
+    @property
+    def schedule(self) -> Any: ...  # of which it is the `vector_width`
+    @property
+    def rows(self) -> LoopVariable: ...
+    @property
+    def columns(self) -> LoopVariable: ...
+    @property
+    def vector_alignment(self) -> int: ...
+
+
 class Epilogue:
     """`point` gives the loop variables at the tile's first element; `lanes` are those in use of
     each vector of a row."""
@@ -35,7 +52,7 @@ class Epilogue:
     def __init__(
         self,
         emitter: LLVMEmitter,
-        plan: Plan,
+        plan: TilePlan,
         point: Point,
         lanes: Sequence[int],
     ):

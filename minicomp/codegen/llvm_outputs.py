@@ -17,11 +17,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
 
 from llvmlite import ir
 
-from minicomp.codegen.llvm_types import i32, i64, literal, pointer, void
+from minicomp.codegen.llvm_objects import ObjectFunction, literal_null
+from minicomp.codegen.llvm_types import i32, i64, literal, pointer
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels.memory import ALIGNMENT, LARGE_BYTES
 
@@ -30,7 +30,7 @@ KEPT, MOST_KEPT_BYTES = 2, 64 << 20
 
 #: NPY_ARRAY_ALIGNED | NPY_ARRAY_WRITEABLE; NumPy finds out about contiguity by itself.
 FLAGS = 0x0100 | 0x0400
-#: Byte offset of a PyObject's reference count, whose low half it is on every CPython, and of a
+#: Byte offsets: a PyObject's reference count, in the low half of which it is on every CPython; a
 #: PyArrayObject's data pointer.
 REFERENCES, DATA = 0, 16
 
@@ -54,23 +54,19 @@ class ArrayKind:
         return KEPT if LARGE_BYTES <= self.nbytes <= MOST_KEPT_BYTES else 0
 
 
-class OutputArrays:
-    """Mixed into the entry point's emission, which has the builder and the plumbing."""
+class OutputArrays(ObjectFunction):
+    """The part of an entry point that makes outputs. It has a context, and may have to give up."""
 
-    builder: ir.IRBuilder
+    null = literal_null()
 
-    if TYPE_CHECKING:
+    def context(self, slot: int) -> ir.Value:
+        """Where a word of the specialization's own memory is."""
+        return self.slot(self.symbol("context"), slot)
 
-        def symbol(self, name: str) -> ir.Value: ...
-        def context(self, slot: int) -> ir.Value: ...
-        def _field(self, thing: ir.Value, offset: int, kind: ir.Type) -> ir.Value: ...
-        def _call(self, name: str, kind: ir.FunctionType, *operands: ir.Value) -> ir.Value: ...
-        def _same(self, a: ir.Value, b: ir.Value) -> ir.Value: ...
-        def _constant_array(self, name: str, numbers: Sequence[int]) -> ir.Value: ...
-        def _drop(self, outputs: Sequence[ir.Value]) -> None: ...
-
-    on_object = ir.FunctionType(void, [pointer])
-    null = ir.Constant(pointer, None)
+    def drop(self, outputs: Sequence[ir.Value]) -> None:
+        """Undo what has been taken."""
+        for output in outputs:
+            self.call("Py_DecRef", self.on_object, output)
 
     def new_output(
         self, position: int, kind: ArrayKind, slot: int, made: Sequence[ir.Value]
@@ -80,7 +76,7 @@ class OutputArrays:
         if kind.nbytes < LARGE_BYTES:
             return self._empty(f"shape{position}", kind.dtype, kind.shape, made)
         memory = self._memory(f"bytes{position}", kind, slot, made)
-        bits = self.builder.ptrtoint(self._field(memory, DATA, pointer), i64)
+        bits = self.builder.ptrtoint(self.field(memory, DATA, pointer), i64)
         lifted = self.builder.add(bits, literal(i64, ALIGNMENT - 1))
         aligned = self.builder.and_(lifted, literal(i64, -ALIGNMENT))
         data = self.builder.inttoptr(aligned, pointer, name="aligned")
@@ -91,12 +87,12 @@ class OutputArrays:
     ) -> ir.Value:
         """`PyArray_Empty`, which takes over a reference to the dtype."""
         descr = self.symbol(f"dtype_{dtype}")
-        self._call("Py_IncRef", self.on_object, descr)
+        self.call("Py_IncRef", self.on_object, descr)
         kind = ir.FunctionType(pointer, [i32, pointer, pointer, i32])
-        dimensions = self._constant_array(name, shape)
+        dimensions = self.constant_array(name, shape)
         rank, fortran = literal(i32, len(shape)), literal(i32, 0)
-        array = self._call("PyArray_Empty", kind, rank, dimensions, descr, fortran)
-        self._give_up_if(self._same(array, self.null), made)
+        array = self.call("PyArray_Empty", kind, rank, dimensions, descr, fortran)
+        self._give_up_if(self.same(array, self.null), made)
         return array
 
     def _memory(self, name: str, kind: ArrayKind, slot: int, made: Sequence[ir.Value]) -> ir.Value:
@@ -110,9 +106,9 @@ class OutputArrays:
             kept = builder.load(self.context(number), typ=pointer, name=f"{name}.kept")
             present = builder.append_basic_block(f"{name}.present")
             following = builder.append_basic_block(f"{name}.next")
-            builder.cbranch(self._same(kept, self.null), following, present)
+            builder.cbranch(self.same(kept, self.null), following, present)
             builder.position_at_end(present)
-            count = self._field(kept, REFERENCES, i32)
+            count = self.field(kept, REFERENCES, i32)
             alone = builder.icmp_unsigned("==", count, literal(i32, 1))
             builder.cbranch(alone, found, following)
             candidates.append((kept, builder.block))
@@ -124,8 +120,8 @@ class OutputArrays:
             younger = builder.load(self.context(number + 1), typ=pointer)
             builder.store(younger, self.context(number))
         builder.store(fresh, self.context(slot + kind.slots - 1))
-        with builder.if_then(builder.not_(self._same(oldest, self.null))):
-            self._call("Py_DecRef", self.on_object, oldest)
+        with builder.if_then(builder.not_(self.same(oldest, self.null))):
+            self.call("Py_DecRef", self.on_object, oldest)
         candidates.append((fresh, builder.block))
         builder.branch(found)
         builder.function.blocks.append(found)
@@ -133,7 +129,7 @@ class OutputArrays:
         memory = builder.phi(pointer, name=name)
         for value, block in candidates:
             memory.add_incoming(value, block)
-        self._call("Py_IncRef", self.on_object, memory)
+        self.call("Py_IncRef", self.on_object, memory)
         return memory
 
     def _view(
@@ -146,22 +142,31 @@ class OutputArrays:
     ) -> ir.Value:
         """An array at an address within `memory`, the reference to which it takes over."""
         descr = self.symbol(f"dtype_{kind.dtype}")
-        self._call("Py_IncRef", self.on_object, descr)
+        self.call("Py_IncRef", self.on_object, descr)
         new = ir.FunctionType(
             pointer, [pointer, pointer, i32, pointer, pointer, pointer, i32, pointer]
         )
-        array = self._call(
+        array = self.call(
             "PyArray_NewFromDescr", new, self.symbol("ndarray_type"), descr,
-            literal(i32, len(kind.shape)), self._constant_array(f"shape{position}", kind.shape),
+            literal(i32, len(kind.shape)), self.constant_array(f"shape{position}", kind.shape),
             self.null, data, literal(i32, FLAGS), self.null,
         )  # fmt: skip
-        self._give_up_if(self._same(array, self.null), [*made, memory])
+        self._give_up_if(self.same(array, self.null), [*made, memory])
         based = ir.FunctionType(i32, [pointer, pointer])
-        status = self._call("PyArray_SetBaseObject", based, array, memory)
+        status = self.call("PyArray_SetBaseObject", based, array, memory)
         self._give_up_if(self.builder.icmp_signed("<", status, literal(i32, 0)), [*made, array])
         return array
 
     def _give_up_if(self, failed: ir.Value, taken: Sequence[ir.Value]) -> None:
         with self.builder.if_then(failed, likely=False):
-            self._drop(taken)
+            self.drop(taken)
             self.builder.ret(self.null)
+
+    def constant_array(self, name: str, numbers: Sequence[int]) -> ir.Value:
+        """The address of an array of int64."""
+        kind = ir.ArrayType(i64, max(len(numbers), 1))
+        array = ir.GlobalVariable(self.module, kind, name)
+        array.linkage, array.global_constant = "private", True
+        array.initializer = ir.Constant(kind, list(numbers) or [0])
+        array.type = pointer
+        return array

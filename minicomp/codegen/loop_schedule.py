@@ -52,6 +52,10 @@ LARGE_KERNEL_BYTES, MOST_STREAMED_COST = 16 << 20, 20
 #: two of them have to fit into the first-level cache.
 LONGEST_PAIRED_BYTES = 8 * 1024
 
+#: Rows of at most this many bytes are done in pairs: with what they are made of and made into,
+#: two of them have to fit into the first-level cache.
+LONGEST_PAIRED_BYTES = 8 * 1024
+
 #: A value at least this costly is kept for later sweeps: a store and a load are about two.
 WORTH_KEEPING = 8
 
@@ -97,7 +101,7 @@ def _is_large(kernel: LoopKernel) -> bool:
 
 def _streams(kernel: LoopKernel, target: Any) -> bool:
     """Whether it is large and cheap, and the target has a fence for stores past the caches."""
-    is_cheap = cost_per_element(kernel) <= MOST_STREAMED_COST
+    is_cheap = cost_of_row(kernel) <= MOST_STREAMED_COST * kernel.row_size
     has_fence = getattr(target, "architecture", "") == "x86_64"
     return _is_large(kernel) and is_cheap and has_fence
 
@@ -182,7 +186,7 @@ def _with_rows(kernel: LoopKernel, kept: Sequence[_Kept]) -> LoopKernel:
     for number, sweep in enumerate(kernel.sweeps):
         replaced: dict[int, Scalar] = {id(k.scalar): k.load for k in kept if k.sweep < number}
         stores = [Store(k.load.buffer, k.load.index, k.scalar) for k in kept if k.sweep == number]
-        rebuilt = Rebuilt(lambda scalar, loads=replaced: loads.get(id(scalar)))
+        rebuilt = Rebuilt(replaced)
         sweeps.append(rebuilt.sweep(replace(sweep, stores=(*stores, *sweep.stores))))
     return replace(kernel, sweeps=tuple(sweeps), scratch=tuple(k.row for k in kept))
 
@@ -194,18 +198,18 @@ def _grain(kernel: LoopKernel, schedule: LoopSchedule) -> int:
     """The least number of parallel units worth a thread of their own."""
     from minicomp.codegen.llvm_loops import units
 
-    per_row = sum(operations([store.scalar]) + 2 for store in kernel.row_stores)
-    elements = cost_per_element(kernel) * kernel.row_size + per_row
-    work = max(kernel.rows, 1) * max(elements, 1) / schedule.vector_width
+    work = max(kernel.rows, 1) * max(cost_of_row(kernel), 1) / schedule.vector_width
     fewest = FEWEST_PAIRED if schedule.rows > 1 else 1
     return max(int(LEAST_SHARE * units(kernel, schedule) / max(work, 1)), fewest)
 
 
-def cost_per_element(kernel: LoopKernel) -> int:
-    """What one inner iteration costs in all sweeps together."""
-    varying = Varying(kernel.inner, _scans(kernel)) if kernel.inner else None
+def cost_of_row(kernel: LoopKernel) -> int:
+    """What one outer iteration costs: all sweeps, and what follows them."""
+    varying = Varying(kernel.inner, _scans(kernel))
     roots = [root for sweep in kernel.sweeps for root in sweep_roots(sweep)]
-    return sum(operations([root], varying) + 2 for root in roots)
+    per_element = sum(operations([root], varying) + 2 for root in roots)
+    per_row = sum(operations([store.scalar]) + 2 for store in kernel.row_stores)
+    return per_element * kernel.row_size + per_row
 
 
 def operations(roots: Sequence[Scalar], varying: Varying | None = None) -> int:

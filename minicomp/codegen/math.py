@@ -3,7 +3,7 @@
 In: an emitter's handles. Out: handles, through the protocol of `codegen.emitter` alone. A back
 end inherits `ElementaryFunctions` and gains, by the names of the op table, exp, log, pow, tanh,
 erf, sin, mod, cast and the rest; where its hardware has better it overrides a function or one of
-the hooks `rare` and `scale` (see `math_basics`).
+the hooks `rare`, `scale` and `quotient` (see `math_basics`).
 
     class LLVMEmitter(ElementaryFunctions): ...    # defines add, fma, where, ...
     emitter.tanh(x)                                # a handle, after some thirty instructions

@@ -54,7 +54,7 @@ FORMATS = {
 
 class Basics(Arithmetic):
     """Helpers over the protocol, and hooks that a back end may override where its hardware has
-    better: `rare`, `scale`, `scale_down` and `power_of_two`."""
+    better: `rare`, `scale`, `scale_down`, `power_of_two` and `quotient`."""
 
     def format(self, x: Handle) -> FloatFormat:
         return FORMATS[self.dtype(x)]
@@ -117,6 +117,11 @@ class Basics(Arithmetic):
         first = self.bitcast(shifted, float_format.dtype)
         second = self.where(small, self.like(x, 2.0**-step), self.like(x, 2.0**step))
         return self.mul(self.mul(x, first), second)
+
+    def quotient(self, a: Handle, b: Handle) -> Handle:
+        """a / b for 1 <= b <= 2 and 0 <= a <= 1; an error of an ulp does no harm where this is
+        used, so that it need not be as slow as a division for any operands."""
+        return self.div(a, b)
 
     def scale_down(self, x: Handle, n: Handle) -> Handle:
         """`scale` for an n that is not positive: half the work."""

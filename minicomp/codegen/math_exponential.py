@@ -101,7 +101,7 @@ class Exponential(Basics):
         n, r = self.reduce_by_log_2(self.at_least(self.neg(self.abs(x)), lowest))
         e = self.scale_down(self.exp_near_zero(r), n)
         one = self.like(x, 1.0)
-        ratio = self.div(e, self.add(one, e))
+        ratio = self.quotient(e, self.add(one, e))
         # 1 - ratio, or e - e*ratio, which is the ratio again with less error.
         larger = self.where(self.lt(x, self.like(x, 0.0)), e, one)
         return self.fma(self.neg(larger), ratio, larger)

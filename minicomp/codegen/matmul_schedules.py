@@ -90,8 +90,7 @@ class _Chooser:
 
     @property
     def many_registers(self) -> bool:
-        """32 vector registers (AVX-512, NEON) or 16 (AVX2 and before)."""
-        return self.target.vector_bits == 512 or not self.target.triple.startswith(("x86", "i"))
+        return has_many_registers(self.target)
 
     @property
     def sums(self) -> int:
@@ -206,17 +205,17 @@ class _Chooser:
     ) -> CpuMatmulSchedule:
         """A register tile of at most rows x vectors; blocks of at most depth x width."""
         all_rows, columns, _, b = self.oriented
-        lanes = min(self.width, _power_of_two(columns))
-        tile_columns = lanes * min(vectors, max(1, _ceil_div(columns, lanes)))
+        lanes = min(self.width, power_of_two(columns))
+        tile_columns = lanes * min(vectors, max(1, ceil_div(columns, lanes)))
         block_depth = max(1, self.depth)
         if depth and depth < block_depth:
             block_depth = _even(block_depth, depth)
-            block_depth = _ceil_div(block_depth, unroll) * unroll
+            block_depth = ceil_div(block_depth, unroll) * unroll
         if not pack_b:
             # What all rows use is to stay in the L2 cache.
             fits = L2_BYTES // 2 // (block_depth * self.itemsize)
             width = fits if all_rows > rows else columns
-        tile_rows = _even(all_rows, rows) if pack_b else _dividing(all_rows, rows)
+        tile_rows = _even(all_rows, rows) if pack_b else dividing(all_rows, rows)
         blocked = block_depth < self.depth
         return CpuMatmulSchedule(
             "outer",
@@ -225,9 +224,9 @@ class _Chooser:
             tile_rows=tile_rows,
             tile_columns=tile_columns,
             unroll=unroll,
-            block_rows=_whole_tiles(all_rows, BLOCK_ROWS if blocked else all_rows, tile_rows),
+            block_rows=whole_tiles(all_rows, BLOCK_ROWS if blocked else all_rows, tile_rows),
             block_depth=block_depth,
-            block_columns=_whole_tiles(columns, width, tile_columns),
+            block_columns=whole_tiles(columns, width, tile_columns),
             pack_a=pack_a,
             pack_b=pack_b or (b.column_stride != 1 and columns > 1),
         )
@@ -244,9 +243,9 @@ class _Chooser:
             tile_rows=tile_rows,
             tile_columns=tile_columns,
             unroll=2 if tile_rows * tile_columns <= 8 else 1,
-            block_rows=_whole_tiles(all_rows, all_rows, tile_rows),
+            block_rows=whole_tiles(all_rows, all_rows, tile_rows),
             block_depth=max(1, self.depth),
-            block_columns=_whole_tiles(columns, fits, tile_columns),
+            block_columns=whole_tiles(columns, fits, tile_columns),
         )
 
     # --- threads ---
@@ -263,41 +262,46 @@ class _Chooser:
         workspace = Plan(self.kernel, schedule).workspace
         if batch >= pieces:
             return replace(schedule, batch_pieces=pieces)
-        pieces = _ceil_div(pieces, max(batch, 1))
-        across = _ceil_div(columns, schedule.tile_columns)
-        down = _ceil_div(rows, schedule.tile_rows)
+        pieces = ceil_div(pieces, max(batch, 1))
+        across = ceil_div(columns, schedule.tile_columns)
+        down = ceil_div(rows, schedule.tile_rows)
         # Threads that share the columns pack no block of b twice. Without a workspace, which
         # each unit would have for itself, they take a block at a time.
         by_columns = across >= 2 * pieces or across >= down
         if by_columns and not workspace:
-            blocks = _ceil_div(columns, schedule.block_columns)
-            pieces *= _ceil_div(min(blocks, 8 * pieces), pieces)
+            blocks = ceil_div(columns, schedule.block_columns)
+            pieces *= ceil_div(min(blocks, 8 * pieces), pieces)
         split = "columns" if by_columns else "rows"
         return replace(schedule, batch_pieces=max(batch, 1), split=split, pieces=pieces)
 
 
-def _power_of_two(size: int) -> int:
+def has_many_registers(target: Any) -> bool:
+    """32 vector registers (AVX-512, NEON) or 16 (AVX2 and before)."""
+    return target.vector_bits == 512 or not target.triple.startswith(("x86", "i"))
+
+
+def power_of_two(size: int) -> int:
     """The next power of two."""
     return 1 << (max(size, 1) - 1).bit_length()
 
 
-def _ceil_div(a: int, b: int) -> int:
+def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
 def _even(extent: int, most: int) -> int:
     """The size of pieces of at most `most` that are as even as can be."""
     most = max(1, most)
-    return max(1, _ceil_div(extent, max(1, _ceil_div(extent, most))))
+    return max(1, ceil_div(extent, max(1, ceil_div(extent, most))))
 
 
-def _dividing(extent: int, most: int) -> int:
+def dividing(extent: int, most: int) -> int:
     """A size a little below `most` that leaves no tail, if there is one, else even pieces."""
     fitting = (size for size in range(most, most * 4 // 5, -1) if extent % size == 0)
     return next(fitting, _even(extent, most)) if extent else 1
 
 
-def _whole_tiles(extent: int, most: int, tile: int) -> int:
+def whole_tiles(extent: int, most: int, tile: int) -> int:
     """The size of blocks of whole tiles, at most `most` where one tile is not more already."""
-    tiles = max(1, _ceil_div(extent, tile))
+    tiles = max(1, ceil_div(extent, tile))
     return tile * _even(tiles, most // tile)

@@ -69,7 +69,10 @@ class PTXBuilder(Instructions):
         self.lines: list[str] = []
         self.counts: dict[str, int] = {}  # registers of each class, numbered from 1
         self.named: dict[str, list[str]] = {}
-        self.taken: dict[str, int] = {}  # how often a name or label has been asked for
+        # How often a name or label has been asked for. The entry's is no parameter's: the assembler
+        # in CUDA's driver (580.159) crashes on that where it puts in a function of its own, as for
+        # the division of float64.
+        self.taken: dict[str, int] = {name: 0}
         self.shared: list[str] = []
         self.guards: list[str] = []
         self.arguments = [self._unique(_identifier(argument)) for argument in arguments]
@@ -208,7 +211,8 @@ class PTXBuilder(Instructions):
             "    ret;",
             "}",
         ]
-        return "\n".join(lines) + "\n"
+        # PTX is ASCII; in a comment there may be a name of the user's that is not.
+        return ("\n".join(lines) + "\n").encode("ascii", "backslashreplace").decode()
 
     def _launch_bounds(self) -> str:
         bounds = ""

@@ -56,9 +56,7 @@ class PTXEmitter(Memory, ApproximateFunctions, ElementaryFunctions):
     def constant(self, dtype: str, value: bool | int | float) -> Lanes:
         return Lanes.of_dtype(dtype, (rounded_literal(value, dtype),))
 
-    def _each(
-        self, function: Callable[..., Operand], dtype: str, *operands: Lanes
-    ) -> Lanes:
+    def _each(self, function: Callable[..., Operand], dtype: str, *operands: Lanes) -> Lanes:
         """`function` of the operands in each lane."""
         lanes = range(width_of(*operands))
         return Lanes(dtype, tuple(function(*(x.lane(lane) for x in operands)) for lane in lanes))

@@ -83,10 +83,12 @@ class IndexRegisters:
         else:
             *rest, (atom, coefficient) = index.terms
             value = self._atom(atom, kind)
-            if rest:
-                result = self.builder.mad(value, coefficient, self._sum(Index(tuple(rest)), kind))
-            else:
+            if not rest:
                 result = self.builder.mul(value, coefficient) if coefficient != 1 else value
+            elif coefficient == 1:
+                result = self.builder.add(value, self._sum(Index(tuple(rest)), kind))
+            else:
+                result = self.builder.mad(value, coefficient, self._sum(Index(tuple(rest)), kind))
         self.done[key] = result
         return result
 
@@ -125,4 +127,4 @@ class IndexRegisters:
 def _fits(index: Index) -> bool:
     """Whether 32 bits hold the index. Sums on the way to it may wrap and come back."""
     low, high = index.bounds
-    return -(2**31) <= low and high < 2**31
+    return low >= -(2**31) and high < 2**31

@@ -4,110 +4,82 @@ In: a `kernels.LoopKernel` and a `GpuLoopSchedule`. Out: a `PTXKernel`. The sche
 what threads and their lanes are:
 
     inner: block = some rows                   outer: block = some columns
-      team of threads = one row                  team of threads = `unroll` vectors of columns
+      team of threads = one row                  team of threads = a vector of columns
         for each sweep:                            for each sweep:
           fold the thread's vectors                  fold the thread's slice of the inner loops
           combine lanes, threads, warps              combine threads, warps
         one thread: store what the row gives       one slice: store what the columns give
 
-A thread's pieces of work are `Part`s: a vector, where it is, and the visitor that knows what has
-been computed there. Where a row is resident its parts live from sweep to sweep, and with them the
-registers that hold what was loaded and computed: no byte is read twice, and exp(x - max) is not
-computed twice either. Where it is not, each sweep is a loop that makes its parts anew.
-
-What is the same for a whole row is computed once by the row's own part, before any loop.
+A thread's pieces of work are the parts of `ptx_rows`. Where a row is resident its parts live from
+sweep to sweep, and with them the registers that hold what was loaded and computed: no byte is read
+twice, and exp(x - max) is not computed twice either. Where it is not, each sweep is a loop that
+makes its parts anew. What is the same for a whole row is computed once, before any loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from minicomp.codegen.ptx_builder import PTXBuilder
 from minicomp.codegen.ptx_emitter import PTXEmitter
 from minicomp.codegen.ptx_index import IndexRegisters
 from minicomp.codegen.ptx_kernel import GpuTarget, PTXKernel
-from minicomp.codegen.ptx_lanes import Lanes
-from minicomp.codegen.ptx_memory import GlobalBuffer, Point
-from minicomp.codegen.ptx_reduce import Fold, Team, combine_threads
+from minicomp.codegen.ptx_memory import GlobalBuffer
+from minicomp.codegen.ptx_reduce import Fold, combine_threads
+from minicomp.codegen.ptx_rows import Part, Rows
 from minicomp.codegen.ptx_scan import Scan
-from minicomp.codegen.ptx_schedule import GpuLoopSchedule
+from minicomp.codegen.ptx_schedule import (
+    GpuLoopSchedule,
+    blocks_per_multiprocessor,
+    free_registers,
+    live_words,
+    words_of,
+)
 from minicomp.codegen.ptx_types import Register
-from minicomp.codegen.scalar import ScalarVisitor
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import Literal, Load, LoopKernel, Scalar, Sweep
-from minicomp.kernels.indexing import Index, LoopVariable, ravel, unravel
+from minicomp.kernels.indexing import Index, LoopVariable, ravel
 from minicomp.kernels.varying import Varying
 from minicomp.kernels.walk import stores, sweep_roots, walk
 
-#: Handles of finished reductions, by number (see `ScalarVisitor`).
-Bound = dict[int | str, Lanes]
+#: For each of a thread's rows its folds.
+Folds = list[list[Fold]]
 
 
-def emit_loop_kernel(
-    kernel: LoopKernel, schedule: GpuLoopSchedule, target: GpuTarget
-) -> PTXKernel:
-    """The kernel's PTX, and its launch."""
-    return _LoopEmission(kernel, schedule, target).emitted()
-
-
-class _PartVisitor(ScalarVisitor):
-    """Evaluates scalars at one part; what is the same for the whole row is the row's to know."""
-
-    def __init__(self, emitter: PTXEmitter, row: _PartVisitor | None, varying: Varying):
-        self.bound: Bound = {}
-        super().__init__(emitter, self.bound)
-        self.emitter.visitor = self
-        self.row, self.varying = row, varying
-
-    def evaluate(self, scalar: Scalar) -> Lanes:
-        if self.row is not None and not self.varying(scalar):
-            return self.row(scalar)
-        return super().evaluate(scalar)
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """One vector of elements: `row` is the part of the row or columns that it belongs to."""
-
-    emitter: PTXEmitter
-    visitor: _PartVisitor
-    row: int
+def emit_loop_kernel(kernel: LoopKernel, schedule: GpuLoopSchedule, target: GpuTarget) -> PTXKernel:
+    """The kernel's PTX, and its launch. Nothing in it depends on the GPU but the schedule."""
+    return _LoopEmission(kernel, schedule).emitted()
 
 
 class _LoopEmission:
     """The emission of one kernel; methods are named after what they emit."""
 
-    def __init__(self, kernel: LoopKernel, schedule: GpuLoopSchedule, target: GpuTarget):
+    def __init__(self, kernel: LoopKernel, schedule: GpuLoopSchedule):
         self.kernel, self.schedule = kernel, schedule
-        self.along_row = schedule.axis == "inner"
         self.builder = PTXBuilder(
             kernel.name,
             [argument.name for argument in kernel.arguments],
             block=(schedule.threads, 1, 1),
+            blocks_per_multiprocessor=blocks_per_multiprocessor(kernel, schedule.threads),
             comment=f"{schedule}\n{kernel}",
         )
         self.indices = IndexRegisters(self.builder)
-        self.emitter = self._make_emitter()
         scans = {r.number for s in kernel.sweeps for r in s.reductions if r.op == "cumsum"}
         self.varying = Varying(kernel.inner, scans)
-        self.thread = self.builder.special("tid.x")
-        self.block = self.builder.special("ctaid.x")
-        team_bits = schedule.team.bit_length() - 1
-        all_bits = schedule.threads.bit_length() - 1
-        #: Threads beside each other share a row, or have columns beside each other.
-        low = 0 if self.along_row else all_bits - team_bits
-        self.team = Team(schedule.threads, low, low + team_bits)
+        self.rows = Rows(kernel, schedule, self._emitter(), self.varying)
+        #: The row-major number of an inner iteration.
         self.position = ravel(
             [Index.of(variable) for variable in kernel.inner],
             [variable.extent for variable in kernel.inner],
         )
-        self.parts: list[Part] | None = None  # of a row that is resident
+        self.resident: list[Part] | None = None  # the vectors of a row that is kept
 
-    def _make_emitter(self) -> PTXEmitter:
+    def _emitter(self) -> PTXEmitter:
         written = {store.buffer for store in stores(self.kernel)}
-        buffers, status = [], None
+        buffers: list[GlobalBuffer] = []
+        status: Register | None = None
         for number, argument in enumerate(self.kernel.arguments):
             pointer = self.builder.pointers[number]
             alignment = max(argument.alignment, ITEMSIZE[argument.dtype])
@@ -117,204 +89,119 @@ class _LoopEmission:
         return PTXEmitter(self.builder, self.indices, buffers, status)
 
     def emitted(self) -> PTXKernel:
-        per_block = self._set_rows()
         for number, sweep in enumerate(self.kernel.sweeps):
             self.builder.comment(f"sweep {number}: {_summary(sweep)}")
-            if self.kernel.row_size:
-                self._sweep(sweep)
+            if not self.kernel.row_size:
+                self._set_results(self._folds(sweep))  # over nothing: the identity
+            elif any(reduction.op == "cumsum" for reduction in sweep.reductions):
+                self._scan(sweep)
             else:
-                self._empty_sweep(sweep)
+                self._fold(sweep)
         self._store_rows()
+        blocks = max(-(-self.kernel.rows // self.rows.per_block), 1)
         return PTXKernel(
-            self.builder.text(),
-            self.kernel.name,
-            (max(-(-self.kernel.rows // per_block), 1), 1, 1),
-            (self.schedule.threads, 1, 1),
+            self.builder.text(), self.kernel.name, (blocks, 1, 1), (self.schedule.threads, 1, 1)
         )
 
-    # --- which rows a thread has ---
+    # --- sweeps that fold ---
 
-    def _set_rows(self) -> int:
-        """Set `self.rows`, a part for each of the thread's rows or vectors of columns, and
-        `self.member`, the thread's number in its team. Gives the rows of a block."""
-        return self._rows_by_team() if self.along_row else self._columns_by_thread()
-
-    def _rows_by_team(self) -> int:
-        """A row to each team of neighbouring threads."""
-        builder, kernel, team = self.builder, self.kernel, self.schedule.team
-        per_block = self.schedule.threads // team
-        builder.comment(f"{team} threads to a row, {per_block} rows to a block")
-        self.member, row = self.thread, self.block
-        exists = None
-        if per_block > 1:
-            self.member = builder.and_(self.thread, team - 1)
-            row = builder.mad(self.block, per_block, builder.shr(self.thread, self.team.high))
-            if kernel.rows % per_block:
-                # A team beyond the last row does that again, without storing anything.
-                exists = builder.setp("lt", row, kernel.rows)
-                row = builder.min(row, kernel.rows - 1)
-        flat = self.indices.bind(LoopVariable("row", kernel.rows), row)
-        self.row_exists = [exists]
-        self.rows = [self._part(Point(self._unravelled(kernel.outer, flat)), None, 0)]
-        return per_block
-
-    def _columns_by_thread(self) -> int:
-        """`unroll` vectors of columns to each thread; a team has the same ones."""
-        builder, kernel, schedule = self.builder, self.kernel, self.schedule
-        beside = schedule.threads // schedule.team
-        copies = self._column_copies()
-        per_block = beside * schedule.vector * copies
-        builder.comment(
-            f"{schedule.vector * copies} columns to a thread, {schedule.team} threads to a column"
-        )
-        column = self.thread
-        self.member = None
-        if schedule.team > 1:
-            column = builder.and_(self.thread, beside - 1)
-            self.member = builder.shr(self.thread, self.team.low)
-        blocks = max(-(-kernel.rows // per_block), 1)
-        start = self.indices.bind(LoopVariable("block", blocks), self.block) * per_block
-        start = start + self.indices.bind(LoopVariable("column", beside), column) * schedule.vector
-        vector = kernel.outer[-1] if kernel.outer else None
-        self.rows, self.row_exists = [], []
-        for copy in range(copies):
-            flat = start + copy * beside * schedule.vector
-            exists = None
-            if flat.bounds[1] >= kernel.rows:
-                exists = builder.setp("lt", self.indices.value(flat), kernel.rows)
-            values = self._unravelled(kernel.outer, flat)
-            point = Point(values, vector, schedule.vector, exists, exists)
-            self.rows.append(self._part(point, None, copy))
-            self.row_exists.append(exists)
-        return per_block
-
-    def _column_copies(self) -> int:
-        """Vectors of columns per thread: without anything to fold it is these that are unrolled."""
-        return self.schedule.unroll if self.kernel.row_size == 1 else 1
-
-    def _unravelled(
-        self, variables: Sequence[LoopVariable], flat: Index
-    ) -> dict[LoopVariable, Index]:
-        """The loop variables at the row-major number `flat` of an iteration."""
-        values = unravel(flat, [variable.extent for variable in variables])
-        return dict(zip(variables, values, strict=True))
-
-    def _part(self, point: Point, row: _PartVisitor | None, number: int) -> Part:
-        emitter = self.emitter.at(point)
-        return Part(emitter, _PartVisitor(emitter, row, self.varying), number)
-
-    # --- sweeps ---
-
-    def _sweep(self, sweep: Sweep) -> None:
-        scan = any(reduction.op == "cumsum" for reduction in sweep.reductions)
-        if scan:
-            self._scan(sweep)
-            return
+    def _fold(self, sweep: Sweep) -> None:
         folds = self._folds(sweep)
         if self.schedule.resident:
-            if self.parts is None:
-                self.parts = self._parts(0, self._chunks, Index())
-            self._do(sweep, self.parts, folds)
+            if self.resident is None:
+                self.resident = self.rows.vectors(0, self.rows.chunks, Index())
+            self._do(sweep, self.resident, folds)
         else:
-            self._loop(sweep, folds)
-        self._finish(sweep, folds)
+            for fold in _all(folds):
+                fold.begin()
+            self._prepare(sweep)
+            self._loop(lambda parts: self._do(sweep, parts, folds), list(_all(folds)))
+        if self.rows.along_row:
+            for fold in _all(folds):
+                fold.across_lanes()
+        combine_threads(self.builder, self.rows.thread, self.rows.team, list(_all(folds)))
+        self._set_results(folds)
 
-    def _folds(self, sweep: Sweep) -> list[list[Fold]]:
-        """For each of the thread's rows its folds."""
+    def _folds(self, sweep: Sweep) -> Folds:
         size, width = self.kernel.row_size, self.schedule.vector
         return [
             [Fold(row.emitter, reduction, size, width) for reduction in sweep.reductions]
-            for row in self.rows
+            for row in self.rows.parts
         ]
 
-    @property
-    def _step(self) -> int:
-        """Inner iterations that a team does with one vector of each thread."""
-        return self.schedule.team * (self.schedule.vector if self.along_row else 1)
+    def _set_results(self, folds: Folds) -> None:
+        """Hand the finished reductions to the rows."""
+        for row, row_folds in zip(self.rows.parts, folds, strict=True):
+            for fold in row_folds:
+                row.visitor.bound[fold.reduction.number] = fold.result()
 
-    @property
-    def _chunks(self) -> int:
-        """Steps of a team for a row."""
-        return -(-self.kernel.row_size // self._step)
+    def _do(self, sweep: Sweep, parts: Sequence[Part], folds: Folds) -> None:
+        """A sweep's work at some parts, a few at a time: first what they load, so that it is in
+        flight together."""
+        for group in self._groups(sweep, parts):
+            self._load(sweep_roots(sweep), group)
+            for part in group:
+                for fold in folds[part.row]:
+                    fold.fold(part.emitter, part.visitor(fold.reduction.scalar), self.position)
+                self._store(sweep, part)
 
-    def _parts(self, first: int, count: int, base: Index) -> list[Part]:
-        """The parts of `count` steps from number `first` + `base` on, for each of the rows."""
-        parts = []
-        for number, row in enumerate(self.rows):
-            for chunk in range(first, first + count):
-                position = self._position(base, chunk)
-                inside = None
-                if position.bounds[1] >= self.kernel.row_size:
-                    value = self.indices.value(position)
-                    inside = self.builder.setp("lt", value, self.kernel.row_size)
-                stored = self._both(inside, self.row_exists[number])
-                # A row that does not exist is another one done again: loads need no guard.
-                exists = inside if self.along_row else stored
-                values = {
-                    **row.emitter.point.values,
-                    **self._unravelled(self.kernel.inner, position),
-                }
-                vector = row.emitter.point.vector
-                if self.along_row:
-                    vector = self.kernel.inner[-1] if self.kernel.inner else None
-                point = Point(values, vector, self.schedule.vector, exists, stored)
-                parts.append(self._part(point, row.visitor, number))
-        return parts
+    def _groups(self, sweep: Sweep, parts: Sequence[Part]) -> Iterator[Sequence[Part]]:
+        """Parts of which there are registers for all that they load now."""
+        if not parts:
+            return
+        known = parts[0].visitor.done
+        loads = [load for load in self._loads(sweep_roots(sweep)) if id(load) not in known]
+        words = sum(words_of(load.dtype) for load in loads) * self.schedule.vector
+        free = free_registers(self.kernel, self.schedule.vector, self.schedule.threads)
+        if self.schedule.resident and sweep is not self.kernel.sweeps[0]:
+            free -= self.rows.chunks * self.schedule.vector * live_words(self.kernel)
+        size = max(free // max(words, 1), 1)
+        for start in range(0, len(parts), size):
+            yield parts[start : start + size]
 
-    def _position(self, base: Index, chunk: int) -> Index:
-        """The inner iteration that a thread's vector number `chunk` behind `base` begins at."""
-        position = (base + chunk) * self._step
-        if self.schedule.team > 1:
-            assert self.member is not None
-            member = self.indices.bind(LoopVariable("member", self.schedule.team), self.member)
-            position = position + member * (self.schedule.vector if self.along_row else 1)
-        return position
-
-    def _do(self, sweep: Sweep, parts: Sequence[Part], folds: Sequence[Sequence[Fold]]) -> None:
-        """A sweep's work at some parts: all loads first, so that they are in flight together."""
+    def _load(self, roots: Sequence[Scalar], parts: Sequence[Part]) -> None:
         for part in parts:
-            for load in self._loads(sweep_roots(sweep)):
+            for load in self._loads(roots):
                 part.visitor(load)
-        for part in parts:
-            for fold in folds[part.row]:
-                fold.fold(part.emitter, part.visitor(fold.reduction.scalar), self.position)
-            self._store(sweep, part)
 
-    def _store(self, sweep: Sweep, part: Part) -> None:
-        for store in sweep.stores:
-            part.emitter.store(store.buffer, store.index, part.visitor(store.scalar))
-
-    def _loads(self, roots: Sequence[Scalar]) -> Iterable[Scalar]:
-        """What can be loaded at once: not what lies at an index that is loaded itself."""
+    def _loads(self, roots: Sequence[Scalar]) -> list[Load]:
+        """What differs within a row and is loaded for some scalars."""
         return [
             scalar for scalar in walk(roots)
             if isinstance(scalar, Load) and self.varying(scalar)
         ]  # fmt: skip
 
-    def _loop(self, sweep: Sweep, folds: Sequence[Sequence[Fold]]) -> None:
-        """A sweep as a loop of `unroll` steps a round, and what is left of the last round."""
-        self._prepare(sweep)
-        for fold in _all(folds):
-            fold.begin()
-        # A step that not every thread has is done after the loop.
-        whole = self.kernel.row_size // self._step
-        rounds = whole // self.schedule.unroll
-        done = rounds * self.schedule.unroll
-        with ExitStack() as loop:
-            base = self._enter(loop, "round", rounds) * self.schedule.unroll
-            if rounds:
-                self._do(sweep, self._parts(0, self.schedule.unroll, base), folds)
-                for fold in _all(folds):
-                    fold.carry()
-        self._do(sweep, self._parts(done, self._chunks - done, Index()), folds)
+    def _store(self, sweep: Sweep, part: Part) -> None:
+        for store in sweep.stores:
+            part.emitter.store(store.buffer, store.index, part.visitor(store.scalar))
 
-    def _enter(self, loop: ExitStack, name: str, rounds: int) -> Index:
+    # --- loops ---
+
+    def _loop(
+        self, body: Callable[[list[Part]], None], carried: Sequence[Fold] | Sequence[Scan]
+    ) -> None:
+        """A loop over a row, `unroll` vectors a round, and what is left of the last round after
+        it. `carried` go from round to round."""
+        unroll = self.schedule.unroll
+        # A vector that not every thread has comes after the loop.
+        whole = self.kernel.row_size // self.rows.step
+        rounds = whole // unroll
+        with ExitStack() as loop:
+            base = self._enter(loop, rounds) * unroll
+            if rounds:
+                body(self.rows.vectors(0, unroll, base))
+                for fold in carried:
+                    fold.carry()
+        done = rounds * unroll
+        body(self.rows.vectors(done, self.rows.chunks - done, Index()))
+
+    def _enter(self, loop: ExitStack, rounds: int) -> Index:
         """Open a loop if there is more than one round. Gives its variable."""
         if rounds < 2:
             return Index()
-        counter = loop.enter_context(self.builder.counted_loop(name, 0, rounds, 1))
+        counter = loop.enter_context(self.builder.counted_loop("round", 0, rounds, 1))
         loop.enter_context(self.indices.scope())
-        return self.indices.bind(LoopVariable(name, rounds), counter)
+        return self.indices.bind(LoopVariable("round", rounds), counter)
 
     def _prepare(self, sweep: Sweep) -> None:
         """Compute what a sweep needs of its row, before the loop that needs it."""
@@ -329,83 +216,53 @@ class _LoopEmission:
                 stack.extend(scalar.operands_())
             elif not isinstance(scalar, Literal):
                 wanted.append(scalar)
-        for row in self.rows:
+        for row in self.rows.parts:
             for scalar in reversed(wanted):
                 row.visitor(scalar)
 
-    def _finish(self, sweep: Sweep, folds: Sequence[Sequence[Fold]]) -> None:
-        """Combine a sweep's folds and hand the results to the rows."""
-        if self.along_row:
-            for fold in _all(folds):
-                fold.across_lanes()
-        combine_threads(self.builder, self.thread, self.team, list(_all(folds)))
-        for row, row_folds in zip(self.rows, folds, strict=True):
-            for fold in row_folds:
-                row.visitor.bound[fold.reduction.number] = fold.result()
-
-    def _empty_sweep(self, sweep: Sweep) -> None:
-        """Over nothing: each reduction is its identity."""
-        for row, folds in zip(self.rows, self._folds(sweep), strict=True):
-            for fold in folds:
-                row.visitor.bound[fold.reduction.number] = fold.result()
+    # --- sweeps that scan ---
 
     def _scan(self, sweep: Sweep) -> None:
-        """A sweep with a scan: step by step, with what the steps so far have summed up."""
+        """Vector by vector, with what the vectors so far have summed up."""
         (reduction,) = sweep.reductions
         self._prepare(sweep)
         scans = [
-            Scan(row.emitter, reduction, self.team, self.thread, self.schedule)
-            for row in self.rows
+            Scan(row.emitter, reduction, self.rows.team, self.rows.thread, self.schedule)
+            for row in self.rows.parts
         ]
-        whole = self.kernel.row_size // self._step
-        rounds = whole // self.schedule.unroll
-        done = rounds * self.schedule.unroll
-        with ExitStack() as loop:
-            base = self._enter(loop, "round", rounds) * self.schedule.unroll
-            if rounds:
-                self._scan_parts(sweep, self._parts(0, self.schedule.unroll, base), scans)
-                for scan in scans:
-                    scan.carry()
-        self._scan_parts(sweep, self._parts(done, self._chunks - done, Index()), scans)
 
-    def _scan_parts(self, sweep: Sweep, parts: Sequence[Part], scans: Sequence[Scan]) -> None:
-        (reduction,) = sweep.reductions
-        for part in parts:
-            for load in self._loads([reduction.scalar]):
-                part.visitor(load)
-        for part in parts:
-            value = part.visitor(reduction.scalar)
-            scan = scans[part.row]
-            part.visitor.bound[reduction.number] = scan.step(part.emitter, value)
-            self._store(sweep, part)
+        def body(parts: list[Part]) -> None:
+            self._load([reduction.scalar], parts)
+            for part in parts:
+                running = scans[part.row].step(part.emitter, part.visitor(reduction.scalar))
+                part.visitor.bound[reduction.number] = running
+                self._store(sweep, part)
+
+        self._loop(body, scans)
 
     # --- the rows' results ---
 
     def _store_rows(self) -> None:
         """What each row gives, stored by the first thread of its team."""
-        if not self.kernel.row_stores:
+        row_stores = self.kernel.row_stores
+        if not row_stores:
             return
         self.builder.comment("store")
-        roots = [store.scalar for store in self.kernel.row_stores]
-        for row in self.rows:
-            for scalar in walk(roots):
+        for row in self.rows.parts:
+            for scalar in walk([store.scalar for store in row_stores]):
                 if isinstance(scalar, Load):
                     row.visitor(scalar)
         first = None
         if self.schedule.team > 1:
-            assert self.member is not None
-            first = self.builder.setp("eq", self.member, 0)
-        for row, exists in zip(self.rows, self.row_exists, strict=True):
-            guard = self._both(first, exists)
+            first = self.builder.setp("eq", self.rows.member, 0)
+        for row, exists in zip(self.rows.parts, self.rows.exists, strict=True):
+            guard = self.rows.both(first, exists)
             emitter = row.emitter.at(replace(row.emitter.point, store_guard=guard))
-            for store in self.kernel.row_stores:
+            for store in row_stores:
                 emitter.store(store.buffer, store.index, row.visitor(store.scalar))
 
-    def _both(self, a: Register | None, b: Register | None) -> Register | None:
-        return a or b if a is None or b is None else self.builder.and_(a, b)
 
-
-def _all(folds: Sequence[Sequence[Fold]]) -> Iterator[Fold]:
+def _all(folds: Folds) -> Iterator[Fold]:
     return (fold for row in folds for fold in row)
 
 

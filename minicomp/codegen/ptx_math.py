@@ -29,7 +29,7 @@ ROUND_MAGIC = 1.5 * 2.0**23
 
 
 class ApproximateFunctions(Power):
-    """exp, sigmoid and tanh; float64 is passed on."""
+    """exp, tanh, and the quotient in sigmoid; float64 is passed on."""
 
     if TYPE_CHECKING:
 
@@ -58,19 +58,13 @@ class ApproximateFunctions(Power):
         power = self.bitcast(self.shift_left(self.bitcast(biased, "int32"), 23), "float32")
         return self.mul(self._instruction("ex2.approx.ftz", rest), power)
 
-    def sigmoid(self, x: Handle) -> Handle:
-        """As `Exponential.sigmoid`, with the division in four instructions."""
-        if self.dtype(x) != "float32":
-            return super().sigmoid(x)
-        e = self.exp(self.neg(self.abs(x)))
-        one = self.like(x, 1.0)
-        denominator = self.add(e, one)
-        inverse = self._instruction("rcp.approx.ftz", denominator)
-        ratio = self.mul(e, inverse)
-        # One step of Newton's method leaves little but the rounding error.
-        ratio = self.fma(self.fma(self.neg(denominator), ratio, e), inverse, ratio)
-        larger = self.where(self.lt(x, self.like(x, 0.0)), e, one)
-        return self.fma(self.neg(larger), ratio, larger)
+    def quotient(self, a: Handle, b: Handle) -> Handle:
+        """By a reciprocal and a step of Newton's method, which leaves little but the rounding."""
+        if self.dtype(a) != "float32":
+            return super().quotient(a, b)
+        inverse = self._instruction("rcp.approx.ftz", b)
+        ratio = self.mul(a, inverse)
+        return self.fma(self.fma(self.neg(b), ratio, a), inverse, ratio)
 
     def tanh(self, x: Handle) -> Handle:
         """A polynomial near zero; 1 - 2 / (exp(2|x|) + 1), which is over one half, elsewhere."""

@@ -27,14 +27,13 @@ from minicomp.codegen.ptx_matmul_reduction import reduction_kernel
 from minicomp.codegen.ptx_matmul_simt import SimtFragments
 from minicomp.codegen.ptx_memory import GlobalBuffer
 from minicomp.codegen.ptx_schedule import schedule_loops
+from minicomp.codegen.ptx_types import Operand
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import MatmulKernel, View
 from minicomp.kernels.indexing import Index, LoopVariable, unravel
 
 
-def emit_matmul(
-    kernel: MatmulKernel, schedule: GpuMatmulSchedule, target: GpuTarget
-) -> PTXKernel:
+def emit_matmul(kernel: MatmulKernel, schedule: GpuMatmulSchedule, target: GpuTarget) -> PTXKernel:
     """The kernel in PTX. ValueError where the schedule does not fit the kernel or the target."""
     plan = GpuMatmulPlan(kernel, schedule)
     if plan.shared_bytes > target.shared_bytes:
@@ -58,6 +57,8 @@ class _MatmulEmission:
             kernel.name,
             [argument.name for argument in kernel.arguments],
             block=(plan.threads, 1, 1),
+            # Without this the assembler spills a few registers of small tiles for more blocks.
+            blocks_per_multiprocessor=1,
             comment=f"{plan.schedule}\n{kernel}",
         )
         self.indices = IndexRegisters(self.builder)
@@ -102,7 +103,8 @@ class _MatmulEmission:
             block = builder.rem(block, tiles)
         positions = unravel(number, [variable.extent for variable in plan.kernel.batch])
         self.batch = dict(zip(plan.kernel.batch, positions, strict=True))
-        height = group = min(schedule.group_rows, plan.tiles_down)
+        group = min(schedule.group_rows, plan.tiles_down)
+        height: Operand = group
         first = builder.mul(builder.div(block, group * plan.tiles_across), group)
         within = builder.rem(block, group * plan.tiles_across)
         if plan.tiles_down % group:  # the last group is less high
@@ -134,23 +136,25 @@ class _MatmulEmission:
         epilogue.store(fragments, self.thread, ring)
 
     def _copies(self) -> list[TileCopy]:
-        plan, a, b = self.plan, self.plan.kernel.a, self.plan.kernel.b
-        pointers = self.builder.pointers
-        sources = (
-            (plan.a, Source(pointers[a.buffer], self._matrix(a), self.row), 0),
-            (plan.b, Source(pointers[b.buffer], self._matrix(b), self.column), plan.a.shared.nbytes),
-        )
+        """One for each operand; in a stage, b's tile follows a's."""
+        plan, kernel = self.plan, self.plan.kernel
         return [
-            TileCopy(self.builder, self.indices, tile, source, self.thread, plan.threads, offset)
-            for tile, source, offset in sources
-        ]
+            TileCopy(
+                self.builder, self.indices, tile, self._source(view, lane), self.thread,
+                plan.threads, stage_offset,
+            )
+            for tile, view, lane, stage_offset in (
+                (plan.a, kernel.a, self.row, 0),
+                (plan.b, kernel.b, self.column, plan.a.shared.nbytes),
+            )
+        ]  # fmt: skip
 
-    def _matrix(self, view: View) -> Index:
-        """Where an operand's first element in this block's product lies."""
+    def _source(self, view: View, first_lane: Index) -> Source:
+        """An operand, at this block's product of the batch."""
         index = Index((), view.offset)
         for position, stride in zip(self.batch.values(), view.batch_strides, strict=True):
             index = index + position * stride
-        return index
+        return Source(self.builder.pointers[view.buffer], index, first_lane)
 
     def _fragments(self) -> Fragments:
         plan = self.plan

@@ -62,15 +62,16 @@ class TileCopy:
         self.builder, self.indices = builder, indices
         self.tile, self.stage_offset = tile, stage_offset
         builder.comment(f"this thread's share of copying {tile.name}")
-        near, far = thread % tile.near_threads * tile.vector, thread // tile.near_threads
+        near_threads = min(tile.near_threads, threads)
+        near, far = thread % near_threads * tile.vector, thread // near_threads
         lane, self.depth = (near, far) if tile.near == "lanes" else (far, near)
         self.lane = source.first_lane + lane
         outer, inner = (self.depth, lane) if tile.inner == "lanes" else (lane, self.depth)
         self.place = SharedPlace(builder, indices, tile.shared, outer, inner)
         self.next = self._first_address(source)
-        self.shares = self._shares(max(1, threads // tile.near_threads))
+        self.shares = self._shares(near_threads, threads // near_threads)
         #: with more threads than there is to copy, those that take part
-        accesses = tile.near_threads * tile.far_extent
+        accesses = near_threads * tile.far_extent
         self.takes_part = self._below(thread, accesses) if accesses < threads else None
         self.loaded: list[list[Register]] = []
 
@@ -84,28 +85,38 @@ class TileCopy:
         builder.emit(f"add.s64 {register}, {base}, {constant}")
         return register
 
-    def _shares(self, far_threads: int) -> list[Share]:
+    def _shares(self, near_threads: int, far_threads: int) -> list[Share]:
         """The block passes over the tile as often as it takes."""
         tile = self.tile
         steps = [
             (near, far)
-            for near in range(0, tile.near_extent, tile.near_threads * tile.vector)
+            for near in range(0, tile.near_extent, near_threads * tile.vector)
             for far in range(0, tile.far_extent, far_threads)
         ]
         return [Share(*step) if tile.near == "lanes" else Share(*reversed(step)) for step in steps]
 
     # --- one tile ---
 
-    def start(self, stage: Register, more: Register | None, *, is_first: bool = False) -> None:
-        """Begin to copy the tile that is next to the stage, where `more` holds. `is_first`: it may
-        be less deep than the others."""
+    def start(
+        self,
+        stage: Register,
+        more: Register | None,
+        *,
+        is_first: bool = False,
+        part: int = 0,
+        parts: int = 1,
+    ) -> None:
+        """Begin to copy a part of the tile that is next to the stage, where `more` holds; with the
+        last part go on to the tile after it. `is_first`: it may be less deep than the others."""
         valid = _Validity(self, is_first)
-        self.loaded = []
-        for share in self.shares:
+        count = len(self.shares)
+        for share in self.shares[part * count // parts : (part + 1) * count // parts]:
             if self.tile.is_asynchronous:
                 self._copy(stage, share, more, valid(share))
             else:
                 self._load(share, self._both(more, valid(share)))
+        if part < parts - 1:
+            return
         tile = self.tile
         depth = tile.first_depth if is_first else tile.depth
         step = depth * tile.depth_stride * tile.itemsize

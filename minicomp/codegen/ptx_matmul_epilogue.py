@@ -78,8 +78,8 @@ class Epilogue:
 
     def store_at(self, emitter: EdgeEmitter, sums: tuple[Register, ...]) -> None:
         store = self.plan.kernel.store
-        bound = {"product": Lanes(self.plan.kernel.accumulate, sums)}
-        emitter.visitor = ScalarVisitor(emitter, bound)
+        product = Lanes(self.plan.kernel.accumulate, sums)
+        emitter.visitor = ScalarVisitor(emitter, {"product": product})
         emitter.store(store.buffer, store.index, emitter.visitor(store.scalar))
 
     def _below(self, axis: str, index: Index, extent: int) -> Register | None:
@@ -145,7 +145,9 @@ class EdgeEmitter(PTXEmitter):
     ):
         super().__init__(emitter.builder, emitter.indices, emitter.buffers, emitter.status)
         self.inside, (row, column) = inside, inside.values()
-        self.both = row or column if row is None or column is None else self.builder.and_(row, column)
+        self.both = row or column
+        if row is not None and column is not None:
+            self.both = self.builder.and_(row, column)
         self.point = replace(point, guard=self.both, store_guard=self.both)
 
     def load(self, number: int, index: Index) -> Lanes:

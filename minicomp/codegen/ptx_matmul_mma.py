@@ -4,9 +4,9 @@ In: operands' tiles in shared memory, each laid out as it lies in global memory.
 registers. One instruction multiplies 16 rows of `a` with 8 columns of `b`, over 32 bytes of each
 along the depth (16 two-byte floats, 8 TF32), and holds the operands spread over the warp:
 
-    thread 4*g + t of the warp holds     of a, 16 x 8 for TF32:   (g, t) (g+8, t) (g, t+4) (g+8, t+4)
-                                         of b,  8 x 8:            (t, g) (t+4, g)
-                                         of the sums, 16 x 8:     (g, 2t) (g, 2t+1) and 8 rows down
+    thread 4*g + t of the warp holds    of a, 16 x 8 for TF32: (g, t) (g+8, t) (g, t+4) (g+8, t+4)
+                                        of b, 8 x 8:           (t, g) (t+4, g)
+                                        of the sums, 16 x 8:   (g, 2t) (g, 2t+1), and 8 rows down
 
 (PTX ISA, "Matrix fragments for mma.m16n8k8"; two-byte floats go in pairs where TF32 go alone.)
 `ldmatrix` loads four 8 x 16-byte matrices just so. Transposing on the way, as it can for two-byte
@@ -84,8 +84,10 @@ class OperandFragments:
         return lane_half * 8, depth_half * (self.step_depth // 2) + row
 
     def _offset(self, step: int, group: int) -> tuple[Register, int]:
-        lanes, depth = group * GROUP, step * self.step_depth
-        return self.place.offset(*((depth, lanes) if self.tile.inner == "lanes" else (lanes, depth)))
+        lane, depth = group * GROUP, step * self.step_depth
+        if self.tile.inner == "lanes":
+            return self.place.offset(depth, lane)
+        return self.place.offset(lane, depth)
 
     def enter(self, stage: Register) -> None:
         for offset, address in self.addresses.items():

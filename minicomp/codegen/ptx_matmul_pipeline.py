@@ -62,9 +62,10 @@ class Pipeline:
         self._await_tile()
 
     def _loop(self) -> None:
-        """A tile a round. Copies are started in the middle of the first step, so that they do not
-        hold up its multiplications."""
+        """A tile a round. Copies are started in parts, one a step: together they would hold up the
+        loads of fragments."""
         builder, steps = self.builder, self.plan.steps
+        parts = min(steps - 1, self.plan.schedule.copy_parts)
         left = builder.register("s32", "tiles_left")
         builder.assign(left, self.tiles)
         head = builder.new_label("tile")
@@ -73,9 +74,10 @@ class Pipeline:
         more = builder.setp("ge", left, self.stages)
         for step in range(steps - 1):
             self.fragments.load(step + 1, (step + 1) % 2)
-            if step == 0 and self.tiles >= self.stages:
-                builder.comment(f"copy the tile {self.stages - 1} ahead")
-                self._start(self.write, more)
+            if self.tiles >= self.stages and step < parts:
+                builder.comment(f"copy part {step + 1} of {parts} of a tile further on")
+                for copy in self.copies:
+                    copy.start(self.write, more, part=step, parts=parts)
             builder.comment(f"step {step}")
             self.fragments.multiply(step % 2)
         self._next_tile(more)

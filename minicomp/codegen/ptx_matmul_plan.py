@@ -5,7 +5,7 @@ the emission needs. Nothing here knows PTX.
 
 >>> plan = GpuMatmulPlan(kernel, schedule)      # 4096 x 4096 x 4096, blocks of 128 x 128 x 8
 >>> plan.threads, plan.blocks, plan.depth_tiles, plan.shared_bytes
-(128, 1024, 512, 33280)
+(128, 1024, 512, 24960)
 
 The output is cut into tiles, one for each block of threads; a block's tile into those of its
 warps, and those into the elements that a thread keeps in registers. All run down the depth:
@@ -47,13 +47,19 @@ MMA_OPERANDS = {"float16": ("f16", 16), "bfloat16": ("bf16", 16), "float32": ("t
 class GpuMatmulSchedule(MatmulSchedule):
     """How a matrix product runs on a GPU. Sizes are in elements.
 
-    `family`: "naive" gives each element of the output a thread, which reads its operands from
-    global memory. "reduction" is for a product with a vector: a reduction kernel does it, whose
-    schedule `ptx_schedule` chooses; all else here is without meaning then. "simt" and "mma" copy tiles of `block_depth` to a ring of `stages` in shared
-    memory; each warp computes a tile of `warp_rows` x `warp_columns`, by multiplications of single
-    numbers or by the tensor cores (float32 is then rounded to TF32). `lane_rows` of a warp's 32
-    threads are along the rows ("simt"). Blocks start in an order that visits `group_rows` tiles
-    down before it goes on to the right, so that those at work share operands in the L2 cache.
+    `family` is one of
+
+    - "naive": a thread for each element of the output, in blocks of `block_rows` x `block_columns`;
+      operands are read from global memory.
+    - "reduction": for a product with a vector. A reduction kernel does it, with the schedule that
+      `ptx_schedule` chooses; nothing else here has a meaning then.
+    - "simt" and "mma": tiles of `block_depth` are copied to a ring of `stages` in shared memory;
+      each warp computes a tile of `warp_rows` x `warp_columns`, by multiplying single numbers, or
+      by the tensor cores (float32 is then rounded to TF32). `lane_rows` of a warp's 32 threads are
+      along the rows ("simt"). Copies of the next tile are started in `copy_parts`, one a step.
+
+    Blocks start in an order that visits `group_rows` tiles down before it goes on to the right, so
+    that those at work at a time share operands in the L2 cache.
     """
 
     block_rows: int = 128
@@ -63,6 +69,7 @@ class GpuMatmulSchedule(MatmulSchedule):
     warp_columns: int = 64
     lane_rows: int = 4
     stages: int = 3
+    copy_parts: int = 2
     group_rows: int = 8
 
     @property
@@ -127,7 +134,8 @@ class GpuMatmulPlan:
 
     def _mma_complaint(self) -> str:
         schedule = self.schedule
-        kinds = {self.kernel.arguments[view.buffer].dtype for view in (self.kernel.a, self.kernel.b)}
+        kernel = self.kernel
+        kinds = {kernel.arguments[view.buffer].dtype for view in (kernel.a, kernel.b)}
         if len(kinds) != 1 or not kinds < MMA_OPERANDS.keys():
             return "tensor cores take two operands of float16, of bfloat16 or of float32"
         if self.kernel.accumulate != "float32":

@@ -14,15 +14,16 @@ from collections.abc import Iterator, Sequence
 from minicomp.codegen.ptx_builder import PTXBuilder
 from minicomp.codegen.ptx_types import Operand, Register, text_of
 
+_HALVES = {1: ("b16", 1), 2: ("b32", 1), 4: ("b32", 2), 8: ("b32", 4)}
+
 #: dtype -> {elements of one access: (type of a word, words)}
 MEMORY_ACCESS: dict[str, dict[int, tuple[str, int]]] = {
     "float32": {1: ("f32", 1), 2: ("f32", 2), 4: ("f32", 4)},
     "int32": {1: ("s32", 1), 2: ("s32", 2), 4: ("s32", 4)},
     "float64": {1: ("f64", 1), 2: ("f64", 2)},
     "int64": {1: ("s64", 1), 2: ("s64", 2)},
-    **dict.fromkeys(
-        ("float16", "bfloat16"), {1: ("b16", 1), 2: ("b32", 1), 4: ("b32", 2), 8: ("b32", 4)}
-    ),
+    "float16": _HALVES,
+    "bfloat16": _HALVES,
     "bool": {1: ("u8", 1), 2: ("u8", 2), 4: ("b32", 1), 8: ("b32", 2), 16: ("b32", 4)},
 }
 

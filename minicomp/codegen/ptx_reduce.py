@@ -14,45 +14,26 @@ argmax and argmin carry a pair: the best value and its position.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from minicomp.codegen.fold_ops import COMBINE, identity
 from minicomp.codegen.ptx_builder import PTXBuilder
 from minicomp.codegen.ptx_emitter import FLOATING, PTXEmitter
 from minicomp.codegen.ptx_lanes import COMPUTED, Lanes
-from minicomp.codegen.ptx_types import REGISTER, Operand, Register, bits_of
-from minicomp.ir import ITEMSIZE
+from minicomp.codegen.ptx_team import (
+    WARP_BITS,
+    Team,
+    exchanged,
+    read_shared,
+    shared_size,
+    write_shared,
+)
+from minicomp.codegen.ptx_types import REGISTER, Register
 from minicomp.kernels import Reduction
 from minicomp.kernels.indexing import Index
 
 State = tuple[Lanes, ...]  # (value,) or, for argmax and argmin, (value, position)
 
 PICKS = ("argmax", "argmin")
-WARP_BITS = 5
-
-
-@dataclass(frozen=True)
-class Team:
-    """The threads that fold together: those of a block of `threads` of which the numbers differ
-    in bits `low` to `high` - 1 alone. There are `threads` / 2**(high - low) such teams."""
-
-    threads: int
-    low: int
-    high: int
-
-    @property
-    def size(self) -> int:
-        return 1 << (self.high - self.low)
-
-    @property
-    def warps(self) -> int:
-        """How many partial results of a team there are once each warp has combined its own."""
-        return 1 << max(self.high - max(self.low, WARP_BITS), 0)
-
-    @property
-    def keys(self) -> int:
-        """How many teams there are."""
-        return (1 << self.low) * (self.threads >> self.high)
 
 
 class Fold:
@@ -61,6 +42,7 @@ class Fold:
     def __init__(self, emitter: PTXEmitter, reduction: Reduction, row_size: int, width: int):
         self.emitter, self.reduction, self.width = emitter, reduction, width
         self.is_pick = reduction.op in PICKS
+        self.name = f"{reduction.op}_{reduction.number}"
         source = reduction.scalar.dtype if self.is_pick else reduction.dtype
         self.dtype = COMPUTED.get(source, source)
         self.position_dtype = "int32" if row_size < 2**31 else "int64"
@@ -84,7 +66,19 @@ class Fold:
             active = Lanes("bool", (guard,))
             pairs = zip(state, self.identity(), strict=True)
             state = tuple(emitter.where(active, x, nothing) for x, nothing in pairs)
-        self.state = state if self.state is None else self.combine(self.state, state)
+        self.state = state if self.state is None else self._extended(self.state, state)
+
+    def _extended(self, a: State, b: State) -> State:
+        """The state of a's elements and then b's one. A thread's positions rise: of equal elements
+        the one that it has is the first."""
+        if not self.is_pick:
+            return self.combine(a, b)
+        emitter = self.emitter
+        keeps = emitter.le(b[0], a[0]) if self.reduction.op == "argmax" else emitter.ge(b[0], a[0])
+        better = emitter.logical_not(keeps)
+        if self.dtype in FLOATING:  # a NaN is kept
+            better = emitter.logical_and(better, emitter.eq(a[0], a[0]))
+        return emitter.where(better, b[0], a[0]), emitter.where(better, b[1], a[1])
 
     def combine(self, a: State, b: State) -> State:
         """The state of a's elements and b's."""
@@ -111,7 +105,7 @@ class Fold:
     def begin(self) -> None:
         """Give the accumulators registers, which hold the identity."""
         self.state = tuple(
-            Lanes(x.dtype, tuple(_variable(self.emitter, x, f"r{self.reduction.number}")
+            Lanes(x.dtype, tuple(_variable(self.emitter, x, self.name)
                                  for _ in range(self.width)))
             for x in self.identity()
         )  # fmt: skip
@@ -149,7 +143,7 @@ class Fold:
 def _variable(emitter: PTXEmitter, literal: Lanes, name: str) -> Register:
     """A register of its own that holds a literal."""
     if literal.dtype == "bool":
-        start = emitter.builder.mov(int(literal.values[0]), "u32")
+        start = emitter.builder.mov(1 if literal.values[0] else 0, "u32")
         return emitter.builder.setp("ne", start, 0, name=name)
     return emitter.builder.mov(literal.values[0], REGISTER[literal.dtype], name=name)
 
@@ -161,125 +155,107 @@ def combine_threads(
     and one barrier serves all folds. `thread` is the thread's number in the block."""
     if team.size == 1 or not folds:
         return
-    for bit in range(team.low, min(team.high, WARP_BITS)):
-        builder.comment(f"combine lanes that are {1 << bit} apart")
-        for fold in folds:
-            state = fold.state or fold.identity()
-            other = tuple(_exchanged(builder, component.wide(fold.width), bit)
-                          for component in state)  # fmt: skip
-            fold.state = fold.combine(state, other)
+    _combine_lanes(builder, range(team.low, min(team.high, WARP_BITS)), folds)
     if team.high > WARP_BITS:
         _combine_warps(builder, thread, team, folds)
 
 
-def _exchanged(builder: PTXBuilder, x: Lanes, bit: int) -> Lanes:
-    """The component of the thread of which the number differs in `bit`."""
-    return Lanes(x.dtype, tuple(shuffled(builder, v, x.dtype, "bfly", 1 << bit) for v in x.values))
-
-
-def shuffled(
-    builder: PTXBuilder, value: Operand, dtype: str, mode: str, lane: int, clamp: int = 31
-) -> Register:
-    """`value` of another lane of the warp, of any dtype: as one or two words of 32 bits."""
-    kind = REGISTER[dtype]
-    if dtype == "bool":
-        number = builder.selp(1, 0, value) if isinstance(value, Register) else int(value)
-        word = builder.mov(number, "s32")
-        return builder.setp("ne", builder.shuffle(mode, word, lane, clamp), 0)
-    register = value if isinstance(value, Register) else builder.mov(value, kind)
-    if bits_of(kind) == 32:
-        return builder.shuffle(mode, register, lane, clamp)
-    words = builder.split_words(register)
-    return builder.join_words([builder.shuffle(mode, w, lane, clamp) for w in words], kind)
+def _combine_lanes(builder: PTXBuilder, bits: range, folds: Sequence[Fold]) -> None:
+    """Give each lane of a warp the state of all whose numbers differ in these bits."""
+    for bit in bits:
+        builder.comment(f"combine lanes that are {1 << bit} apart")
+        for fold in folds:
+            state = fold.state or fold.identity()
+            other = tuple(exchanged(builder, component.wide(fold.width), bit)
+                          for component in state)  # fmt: skip
+            fold.state = fold.combine(state, other)
 
 
 def _combine_warps(
     builder: PTXBuilder, thread: Register, team: Team, folds: Sequence[Fold]
 ) -> None:
     """Through shared memory: partial results by warp, then team, then lane."""
-    base_bit = max(team.low, WARP_BITS)
     builder.comment(f"combine {team.warps} partial results through shared memory")
-    part = builder.shr(thread, base_bit)
-    key = builder.and_(thread, (1 << team.low) - 1)
+    part, key = builder.shr(thread, max(team.low, WARP_BITS)), _key(builder, thread, team)
     if team.threads >> team.high > 1:
         part = builder.and_(part, team.warps - 1)
-        key = builder.mad(builder.shr(thread, team.high), 1 << team.low, key)
-    place = builder.mad(part, team.keys, key)
+    place = part if key is None else builder.mad(part, team.keys, key)
     # Of the lanes that hold the same, one writes.
     copies = (1 << min(team.high, WARP_BITS)) - (1 << min(team.low, WARP_BITS))
     writes = builder.setp("eq", builder.and_(thread, copies), 0) if copies else None
     arrays = [_shared_arrays(builder, fold, team) for fold in folds]
-    for fold, symbols in zip(folds, arrays, strict=True):
-        for component, symbol in zip(fold.state or fold.identity(), symbols, strict=True):
-            _write(builder, symbol, place, component.wide(fold.width), writes)
+    for fold, components in zip(folds, arrays, strict=True):
+        for component, array in zip(fold.state or fold.identity(), components, strict=True):
+            values = component.wide(fold.width).values
+            size = shared_size(component.dtype) * fold.width
+            write_shared(builder, _element(builder, array, place, size), values,
+                         component.dtype, writes)  # fmt: skip
     builder.barrier()
-    for fold, symbols in zip(folds, arrays, strict=True):
-        parts = [
-            tuple(
-                _read(builder, symbol, key, component.dtype, fold.width, warp * team.keys)
-                for component, symbol in zip(fold.identity(), symbols, strict=True)
-            )
-            for warp in range(team.warps)
-        ]
-        while len(parts) > 1:
-            half = len(parts) // 2
-            parts = [fold.combine(a, b) for a, b in zip(parts[:half], parts[half:], strict=True)]
-        fold.state = parts[0]
+    if team.low:
+        for fold, components in zip(folds, arrays, strict=True):
+            _read_partial_results(builder, team, fold, components, key)
+        return
+    # Each lane of a warp reads one of its team's, and the lanes combine them.
+    lane = builder.and_(thread, team.warps - 1)
+    own = lane if key is None else builder.mad(lane, team.keys, key)
+    for fold, components in zip(folds, arrays, strict=True):
+        fold.state = _read_state(builder, fold, _addresses(builder, fold, components, own), 0)
+    _combine_lanes(builder, range(team.warps.bit_length() - 1), folds)
+
+
+def _key(builder: PTXBuilder, thread: Register, team: Team) -> Register | None:
+    """The number of the thread's team; None where there is one."""
+    if team.keys == 1:
+        return None
+    key = builder.and_(thread, (1 << team.low) - 1) if team.low else None
+    if team.threads >> team.high == 1:
+        return key
+    above = builder.shr(thread, team.high)
+    return above if key is None else builder.mad(above, 1 << team.low, key)
 
 
 def _shared_arrays(builder: PTXBuilder, fold: Fold, team: Team) -> list[Register]:
     """Shared memory for a fold's partial results: the address of an array per component."""
     count = team.warps * team.keys * fold.width
+    name = f"partial_{fold.name}"
     return [
-        builder.mov(
-            builder.shared_array(f"partial{fold.reduction.number}", count * shared_size(x.dtype)),
-            "u32",
-        )
+        builder.mov(builder.shared_array(name, count * shared_size(x.dtype)), "u32")
         for x in fold.identity()
     ]
 
 
-def shared_size(dtype: str) -> int:
-    """Bytes of a value in shared memory, where a bool has a word."""
-    return max(ITEMSIZE[dtype], 4)
-
-
-def write_shared(
-    builder: PTXBuilder, address: Register, value: Operand, dtype: str, offset: int
+def _read_partial_results(
+    builder: PTXBuilder, team: Team, fold: Fold, arrays: Sequence[Register], key: Register | None
 ) -> None:
-    if dtype == "bool":
-        number = builder.selp(1, 0, value) if isinstance(value, Register) else int(value)
-        builder.store("shared", "u32", address, number, offset)
-    else:
-        builder.store("shared", REGISTER[dtype], address, value, offset)
+    """Set a fold's state to all partial results of the thread's team, one after the other."""
+    addresses = _addresses(builder, fold, arrays, key)
+    fold.state = None
+    for warp in range(team.warps):
+        part = _read_state(builder, fold, addresses, warp * team.keys)
+        fold.state = part if fold.state is None else fold.combine(fold.state, part)
 
 
-def read_shared(builder: PTXBuilder, address: Register, dtype: str, offset: int) -> Register:
-    if dtype == "bool":
-        return builder.setp("ne", builder.load("shared", "u32", address, offset), 0)
-    return builder.load("shared", REGISTER[dtype], address, offset)
-
-
-def _write(
-    builder: PTXBuilder, array: Register, place: Register, x: Lanes, writes: Register | None
-) -> None:
-    size = shared_size(x.dtype)
-    address = builder.mad(place, size * len(x.values), array)
-    for lane, value in enumerate(x.values):
-        if writes is None:
-            write_shared(builder, address, value, x.dtype, lane * size)
-        else:
-            with builder.when(writes):
-                write_shared(builder, address, value, x.dtype, lane * size)
-
-
-def _read(
-    builder: PTXBuilder, array: Register, key: Register, dtype: str, width: int, place: int
-) -> Lanes:
-    size = shared_size(dtype)
-    address = builder.mad(key, size * width, array)
-    values = [
-        read_shared(builder, address, dtype, (place * width + lane) * size)
-        for lane in range(width)
+def _addresses(
+    builder: PTXBuilder, fold: Fold, arrays: Sequence[Register], place: Register | None
+) -> list[Register]:
+    """The address of partial result number `place`, for each component."""
+    return [
+        _element(builder, array, place, shared_size(component.dtype) * fold.width)
+        for component, array in zip(fold.identity(), arrays, strict=True)
     ]
-    return Lanes(dtype, tuple(values))
+
+
+def _read_state(
+    builder: PTXBuilder, fold: Fold, addresses: Sequence[Register], offset: int
+) -> State:
+    """The partial result `offset` places behind the addresses."""
+    return tuple(
+        read_shared(
+            builder, address, x.dtype, fold.width, offset * shared_size(x.dtype) * fold.width
+        )
+        for x, address in zip(fold.identity(), addresses, strict=True)
+    )
+
+
+def _element(builder: PTXBuilder, array: Register, place: Register | None, size: int) -> Register:
+    return array if place is None else builder.mad(place, size, array)

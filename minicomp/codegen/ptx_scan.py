@@ -14,7 +14,8 @@ from __future__ import annotations
 from minicomp.codegen.fold_ops import COMBINE, identity
 from minicomp.codegen.ptx_emitter import PTXEmitter
 from minicomp.codegen.ptx_lanes import COMPUTED, Lanes
-from minicomp.codegen.ptx_reduce import (
+from minicomp.codegen.ptx_schedule import GpuLoopSchedule
+from minicomp.codegen.ptx_team import (
     WARP_BITS,
     Team,
     read_shared,
@@ -22,7 +23,6 @@ from minicomp.codegen.ptx_reduce import (
     shuffled,
     write_shared,
 )
-from minicomp.codegen.ptx_schedule import GpuLoopSchedule
 from minicomp.codegen.ptx_types import REGISTER, Register
 from minicomp.kernels import Reduction
 
@@ -121,12 +121,11 @@ class Scan:
         builder.comment("the totals of warps, once everybody has read those of the last step")
         builder.barrier()
         own = builder.mad(warp, size, array)
-        with builder.when(is_last):
-            write_shared(builder, own, inclusive.values[0], self.dtype, 0)
+        write_shared(builder, own, inclusive.values, self.dtype, is_last)
         builder.barrier()
         before, total = self.nothing, self.nothing
         for number in range(warps):
-            value = Lanes(self.dtype, (read_shared(builder, array, self.dtype, number * size),))
+            value = read_shared(builder, array, self.dtype, 1, number * size)
             is_before = Lanes("bool", (builder.setp("gt", warp, number),))
             total = self.combine(total, value) if number else value
             before = self.emitter.where(is_before, total, before)

@@ -15,24 +15,27 @@ accesses of 16 bytes by neighbouring threads, enough of them in flight, and each
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from minicomp.codegen.loop_schedule import operations, vector_axis
 from minicomp.codegen.ptx_kernel import GpuTarget
 from minicomp.codegen.ptx_memory import WIDEST, alignment_of
+from minicomp.codegen.ptx_team import WARP_BITS, Team, shared_size
 from minicomp.ir import ITEMSIZE
-from minicomp.kernels import Literal, LoopKernel, Scalar, Schedule
+from minicomp.kernels import Literal, Load, LoopKernel, Scalar, Schedule, Sweep
 from minicomp.kernels.indexing import Index, LoopVariable, index_variables
-from minicomp.kernels.walk import accesses, kernel_roots, stores, sweep_roots
+from minicomp.kernels.walk import accesses, kernel_roots, stores, sweep_roots, walk
 
+WARP = 32
 MOST_THREADS = 1024  # of a block
 #: Registers of a multiprocessor, and the most of a thread.
 REGISTERS, MOST_REGISTERS = 65536, 255
-#: Registers that a thread needs beside the values that it keeps from sweep to sweep.
-WORKING_REGISTERS = 28
-#: Vectors of a row that a thread has, if it may choose. Twice as many are about as good; with
-#: fewer there would be more barriers than work.
-VECTORS_OF_ROW = 2
+#: Registers of a thread for addresses and the like; and for the values of each lane that is being
+#: worked on, beside what it loads.
+OWN_REGISTERS, LANE_REGISTERS = 24, 3
+#: Elements of a row, and vectors, that a thread has at least, if it may choose: with fewer there
+#: are more barriers than work. A short row, of which a part of a warp takes care, has no barrier.
+ELEMENTS_OF_ROW, VECTORS_OF_ROW, VECTORS_OF_SHORT_ROW = 8, 4, 2
 #: Threads that keep a multiprocessor busy waiting for memory.
 BUSY_THREADS = 1024
 #: The most slices of a column: their results are combined by every thread.
@@ -41,8 +44,14 @@ MOST_SLICES = 64
 LINE = 8
 #: In simple instructions: with more than this to do to an element nothing is gained by a second.
 HEAVY = 90
-#: The most of a column that is unrolled.
-MOST_STEPS = 8
+#: The most vectors that a thread has in flight.
+MOST_UNROLLED = 8
+#: The most registers of what it loads at once of a row that does not stay in them.
+MOST_IN_FLIGHT = 32
+#: The most registers of what a thread keeps of a column.
+MOST_OF_COLUMN = 48
+#: What a block may have of shared memory that is declared with its size.
+MOST_PARTIAL_BYTES = 48 * 1024
 
 
 @dataclass(frozen=True)
@@ -66,9 +75,35 @@ class GpuLoopSchedule(Schedule):
 def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     """The schedule that the kernel is run with by default."""
     axis = vector_axis(kernel) if kernel.sweeps and kernel.inner else "outer"
-    if axis == "inner":
-        return _along_rows(kernel, target)
-    return _along_columns(kernel, target)
+    schedule = (_along_rows if axis == "inner" else _along_columns)(kernel, target)
+    # Many reductions at once: smaller blocks have fewer partial results to exchange.
+    while partial_bytes(kernel, schedule) > MOST_PARTIAL_BYTES:
+        if schedule.threads > schedule.team:
+            schedule = replace(schedule, threads=schedule.threads // 2)
+        else:
+            halves = schedule.threads // 2, schedule.team // 2
+            schedule = replace(schedule, threads=halves[0], team=halves[1], resident=False)
+    return schedule
+
+
+def partial_bytes(kernel: LoopKernel, schedule: GpuLoopSchedule) -> int:
+    """Shared memory through which the warps of a block hand each other partial results: an array
+    for each reduction, a second one for the positions of argmax and argmin."""
+    team_bits, all_bits = (n.bit_length() - 1 for n in (schedule.team, schedule.threads))
+    low = 0 if schedule.axis == "inner" else all_bits - team_bits
+    team = Team(schedule.threads, low, low + team_bits)
+    if team.high <= WARP_BITS or team.size == 1:
+        return 0
+    width = 1 if schedule.axis == "inner" else schedule.vector
+    position = shared_size("int32" if kernel.row_size < 2**31 else "int64")
+    sizes = [
+        shared_size(reduction.scalar.dtype) + position
+        if reduction.op in ("argmax", "argmin")
+        else shared_size(reduction.dtype)
+        for sweep in kernel.sweeps
+        for reduction in sweep.reductions
+    ]
+    return team.warps * team.keys * width * sum(sizes)
 
 
 # --- lanes along the row ------------------------------------------------------------------------
@@ -79,22 +114,50 @@ def _along_rows(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     vectors = -(-kernel.row_size // vector)
     scan = is_scan(kernel)
     # A team that leaves each thread a few vectors, and not so many teams that the GPU is idle.
-    team = _power_of_two(-(-vectors // VECTORS_OF_ROW), most=256 if scan else MOST_THREADS)
+    is_short = vectors <= VECTORS_OF_SHORT_ROW * WARP
+    share = max(VECTORS_OF_SHORT_ROW if is_short else VECTORS_OF_ROW, ELEMENTS_OF_ROW // vector)
+    team = _power_of_two(-(-vectors // share), most=256 if scan else 512)
     while 2 * team <= min(vectors, MOST_THREADS) and kernel.rows * team < _wanted(target):
         team *= 2
-    while team < MOST_THREADS and not _fits(kernel, vectors, vector, team):
-        team *= 2
-    resident = _fits(kernel, vectors, vector, team) and not scan
+    # Few threads hold more than many: each needs some registers for itself.
+    fitting = [size for size in (team, 512, 256) if _fits(kernel, vectors, vector, size)]
+    resident = bool(fitting) and not scan
+    team = fitting[0] if resident else team
+    resident &= len(kernel.sweeps) > 1 or -(-vectors // team) <= MOST_UNROLLED
     threads = max(team, _block_size(kernel.rows * team, target, most=128))
-    unroll = 1 if scan else min(4, -(-vectors // team))
+    in_flight = max(_most_loaded(kernel, vector), 1)
+    unroll = 1 if scan else min(4, -(-vectors // team), max(MOST_IN_FLIGHT // in_flight, 1))
     return GpuLoopSchedule("inner", vector, threads, team, unroll, resident)
 
 
 def _fits(kernel: LoopKernel, vectors: int, vector: int, team: int) -> bool:
     """Whether a team's threads hold a row in their registers."""
     elements = -(-vectors // team) * vector
-    budget = min(REGISTERS // max(team, 256), MOST_REGISTERS) - WORKING_REGISTERS
-    return elements * live_words(kernel) <= budget
+    # Some slack: the assembler moves instructions to where more is alive at once.
+    return 8 * elements * live_words(kernel) <= 7 * free_registers(kernel, vector, team)
+
+
+def free_registers(kernel: LoopKernel, vector: int, threads: int) -> int:
+    """Registers of each of a block's threads for values that it keeps from sweep to sweep."""
+    lane = LANE_REGISTERS * (2 if _has_float64(kernel) else 1)
+    working = OWN_REGISTERS + vector * lane + _most_loaded(kernel, vector)
+    return min(REGISTERS // threads, MOST_REGISTERS) - working
+
+
+def blocks_per_multiprocessor(kernel: LoopKernel, threads: int) -> int:
+    """What the assembler is told of how many blocks should run side by side; 0: it may choose.
+    With float64 it would choose to spill some registers in order to have more of them."""
+    return max(REGISTERS // (threads * MOST_REGISTERS), 1) if _has_float64(kernel) else 0
+
+
+def _most_loaded(kernel: LoopKernel, vector: int) -> int:
+    """Registers for what one sweep loads of a vector of elements, at most."""
+    return max((sum(map(words_of, _loaded(sweep))) for sweep in kernel.sweeps), default=0) * vector
+
+
+def _loaded(sweep: Sweep) -> list[str]:
+    """The dtypes of what a sweep loads."""
+    return [scalar.dtype for scalar in walk(sweep_roots(sweep)) if isinstance(scalar, Load)]
 
 
 # --- lanes along the results --------------------------------------------------------------------
@@ -102,30 +165,55 @@ def _fits(kernel: LoopKernel, vectors: int, vector: int, team: int) -> bool:
 
 def _along_columns(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     vector = vector_width(kernel, kernel.outer[-1]) if kernel.outer else 1
+    folds = kernel.row_size > 1 and bool(kernel.sweeps)
+    # Rather narrow vectors than columns for half of the multiprocessors or fewer.
+    while folds and vector > 1 and 2 * kernel.rows <= LINE * vector * target.multiprocessors:
+        vector //= 2
     columns = -(-kernel.rows // vector)
-    if kernel.row_size <= 1 or not kernel.sweeps:
+    if not folds:
         threads = _block_size(columns, target, most=512)
-        unroll = _pointwise_unroll(kernel, columns, target)
+        unroll = _pointwise_unroll(kernel, vector, columns, target)
         return GpuLoopSchedule("outer", vector, threads, 1, unroll)
     if is_scan(kernel):
-        return GpuLoopSchedule("outer", 1, 64, 1, MOST_STEPS, False)
+        return GpuLoopSchedule("outer", 1, 64, 1, MOST_UNROLLED, False)
     # Slices until there are threads enough, then blocks as many as there are multiprocessors.
     team = 1
     while 2 * team <= min(MOST_SLICES, kernel.row_size) and columns * team < _wanted(target):
         team *= 2
+    # Again more slices, if a column that several sweeps read can be kept then.
+    words = kernel.row_size * vector * live_words(kernel)
+    slices = _power_of_two(-(-words // MOST_OF_COLUMN), most=2 * MOST_SLICES)
+    if len(kernel.sweeps) > 1 and slices <= MOST_SLICES:
+        team = max(team, slices)
+    resident = slices <= team
     beside = _power_of_two(columns // target.multiprocessors, most=32)
     threads = min(max(team * max(beside, LINE), 64), 512)
     steps = -(-kernel.row_size // team)
-    resident = steps <= MOST_STEPS and steps * vector * live_words(kernel) <= 64
-    return GpuLoopSchedule("outer", vector, threads, team, min(steps, MOST_STEPS), resident)
+    resident &= len(kernel.sweeps) > 1 or steps <= MOST_UNROLLED
+    unroll = min(steps, _most_unrolled(kernel, vector))
+    return GpuLoopSchedule("outer", vector, threads, team, unroll, resident)
 
 
-def _pointwise_unroll(kernel: LoopKernel, columns: int, target: GpuTarget) -> int:
-    """Vectors per thread. Two, where one input alone would leave too little in flight."""
+def _most_unrolled(kernel: LoopKernel, vector: int) -> int:
+    """Fewer where a vector makes more registers than it has bytes, as two-byte floats do, and
+    where functions take many, as those of float64 do."""
+    if vector > 4:
+        return MOST_UNROLLED // 4
+    return MOST_UNROLLED // 2 if _has_float64(kernel) else MOST_UNROLLED
+
+
+def _pointwise_unroll(kernel: LoopKernel, vector: int, columns: int, target: GpuTarget) -> int:
+    """Vectors per thread: one, but more where that would leave too little in flight, since there
+    is one input alone or vectors are narrow."""
     written = {store.buffer for store in stores(kernel)}
     inputs = {buffer for buffer, _ in accesses(kernel)} - written
-    light = len(inputs) < 2 and operations(kernel_roots(kernel)) < HEAVY
-    return 2 if light and columns >= 2 * _wanted(target) else 1
+    if operations(kernel_roots(kernel)) >= HEAVY:
+        return 1
+    nbytes = vector * max((ITEMSIZE[kernel.arguments[n].dtype] for n in inputs), default=WIDEST)
+    unroll = max(WIDEST // nbytes, 1 if len(inputs) > 1 else 2)
+    while unroll > 1 and columns < unroll * _wanted(target):
+        unroll //= 2
+    return unroll
 
 
 # --- what a kernel is like ----------------------------------------------------------------------
@@ -169,7 +257,8 @@ def _start(index: Index, along: LoopVariable, width: int) -> Index:
 
 
 def live_words(kernel: LoopKernel) -> int:
-    """Registers per element of a row that hold something from one sweep to the next, at most."""
+    """Registers per element of a row that hold something from one sweep to the next, at most;
+    one at least, as if each element were kept."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     scalars: dict[int, Scalar] = {}
@@ -183,8 +272,17 @@ def live_words(kernel: LoopKernel) -> int:
     for key, scalar in scalars.items():
         varies = any(inner & set(index_variables(index)) for index in scalar.indices())
         for number in range(first[key] + 1, last[key] + 1):
-            words[number] += varies * (2 if ITEMSIZE[scalar.dtype] == 8 else 1)
+            words[number] += varies * words_of(scalar.dtype)
     return max([1, *words])
+
+
+def _has_float64(kernel: LoopKernel) -> bool:
+    return any(scalar.dtype == "float64" for scalar in walk(kernel_roots(kernel)))
+
+
+def words_of(dtype: str) -> int:
+    """Registers of 32 bits that an element takes."""
+    return 2 if ITEMSIZE[dtype] == 8 else 1
 
 
 def _needed(roots: list[Scalar], first: dict[int, int], sweep: int) -> Iterator[Scalar]:

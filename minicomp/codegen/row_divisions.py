@@ -45,7 +45,7 @@ def multiply_by_reciprocals(kernel: LoopKernel) -> LoopKernel:
         inverse, scale = inverted[id(divisor)]
         return _apply("mul", _apply("mul", rebuilt(dividend), inverse), scale)
 
-    rebuilt = Rebuilt(change)
+    rebuilt = Rebuilt(change=change)
     sweeps = tuple(rebuilt.sweep(sweep) for sweep in kernel.sweeps)
     return replace(kernel, sweeps=sweeps) if inverted else kernel
 

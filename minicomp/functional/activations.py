@@ -18,6 +18,7 @@ import numpy as np
 
 from minicomp.errors import AttributeValueError, ShapeError
 from minicomp.functional.operands import (
+    axes_of,
     axis_of,
     dtype_of,
     in_float32,
@@ -99,7 +100,10 @@ def log_softmax(x: Any, axis: int = -1) -> Any:
 @tensor_function
 @in_float32
 def logsumexp(x: Any, axis: Any = None, *, keepdims: bool = False) -> Any:
-    """log(sum(exp(x))) over `axis`, less the maximum first so that nothing overflows."""
+    """log(sum(exp(x))) over `axis`, less the maximum first so that nothing overflows; -inf where
+    there is nothing to sum."""
+    if any(x.shape[a] == 0 for a in axes_of(axis, len(x.shape))):
+        return log(sum_(exp(x), axis, keepdims=keepdims))
     greatest = amax(x, axis, keepdims=True)
     shift = where(isfinite(greatest), greatest, 0)  # inf - inf would be NaN
     total = add(log(sum_(exp(subtract(x, shift)), axis, keepdims=True)), shift)

@@ -2,7 +2,8 @@
 
 In: images (batch, channels, height, width), or one image without the batch. Out: the same with
 other channels or a smaller height and width. A convolution lays each window out as a row ("im2col")
-and becomes one `matmul`, so that selection and externals apply to it; pooling folds the windows.
+and becomes one `matmul`, so that selection and externals apply to it; a kernel may then read the
+windows where they are (`passes.read_windows`). Pooling folds the windows.
 
 >>> max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2)
 array([[[[ 5.,  7.],
@@ -37,8 +38,8 @@ from minicomp.tracing.record import apply
 Pair = tuple[int, int]
 
 
-def _pair(value: Any, name: str, least: int) -> Pair:
-    """An int for both height and width, or a pair of them."""
+def pair(value: Any, name: str, least: int) -> Pair:
+    """An int for both height and width, or a pair of them, each `least` or more."""
     both = tuple(value) if isinstance(value, tuple | list) else (value, value)
     if len(both) != 2:
         raise AttributeValueError(f"{name} is {value!r}, wanted an int or a pair of ints")
@@ -94,16 +95,18 @@ def conv2d(
 
     x is (batch, in_channels, height, width), weight (out_channels, in_channels / groups, kernel
     height, kernel width), bias (out_channels,). `padding` is an int, a pair, "valid" (none) or
-    "same" (the result has x's height and width; the odd entry goes after).
+    "same" (the result has x's height and width; the odd entry goes after). What is padded adds
+    nothing to a sum: whether it is left out or multiplied as 0 shows only where a weight is
+    infinite or NaN.
     """
     x, weight = tensor(x), tensor(weight)
     dtype = common_dtype([x, weight])
     x, single = _batched(cast(x, dtype))
     weight = cast(weight, dtype)
     _check_filters(x.shape, weight.shape, groups)
-    strides, dilations = _pair(stride, "stride", 1), _pair(dilation, "dilation", 1)
+    strides, dilations = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
     kernel = (weight.shape[2], weight.shape[3])
-    low, high = _padding(padding, kernel, strides, dilations)
+    low, high = convolution_padding(padding, kernel, strides, dilations)
     patches = _windows(_pad_image(x, low, high, 0), kernel, strides, dilations)
     result = _product(patches, weight, groups)
     if bias is not None:
@@ -130,7 +133,9 @@ def _check_filters(x: tuple[int, ...], weight: tuple[int, ...], groups: int) -> 
         )
 
 
-def _padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[Pair, Pair]:
+def convolution_padding(
+    padding: Any, kernel: Pair, stride: Pair, dilation: Pair
+) -> tuple[Pair, Pair]:
     """How much to put before and after height and width."""
     if padding == "valid":
         return (0, 0), (0, 0)
@@ -142,7 +147,7 @@ def _padding(padding: Any, kernel: Pair, stride: Pair, dilation: Pair) -> tuple[
         return low, (totals[0] - low[0], totals[1] - low[1])
     if isinstance(padding, str):
         raise AttributeValueError(f"padding is {padding!r}, wanted 'same', 'valid' or ints")
-    both = _pair(padding, "padding", 0)
+    both = pair(padding, "padding", 0)
     return both, both
 
 
@@ -169,16 +174,33 @@ def _product(patches: Any, weight: Any, groups: int) -> Any:
 # --- pooling ---
 
 
-def _pooling(kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool) -> tuple[Pair, ...]:
+def pooling_windows(kernel_size: Any, stride: Any, padding: Any) -> tuple[Pair, Pair, Pair]:
     """Kernel, stride (by default the kernel) and padding, checked as PyTorch does."""
-    if ceil_mode:
-        raise UnsupportedError("ceil_mode=True is not supported; pad the input instead")
-    kernel = _pair(kernel_size, "kernel_size", 1)
-    strides = kernel if stride is None else _pair(stride, "stride", 1)
-    pads = _pair(padding, "padding", 0)
+    kernel = pair(kernel_size, "kernel_size", 1)
+    strides = kernel if stride is None else pair(stride, "stride", 1)
+    pads = pair(padding, "padding", 0)
     if any(2 * width > size for width, size in zip(pads, kernel, strict=True)):
         raise AttributeValueError(f"padding {pads} is more than half of the kernel {kernel}")
     return kernel, strides, pads
+
+
+def _padding_after(
+    x: Any, kernel: Pair, strides: Pair, pads: Pair, dilations: Pair, ceil_mode: bool
+) -> Pair:
+    """How much to put after height and width. With `ceil_mode` also what the last window lacks,
+    if it begins within the image or the padding before it."""
+    if not ceil_mode:
+        return pads
+
+    def after(axis: int) -> int:
+        extent, stride, pad = x.shape[2 + axis], strides[axis], pads[axis]
+        reach = (kernel[axis] - 1) * dilations[axis] + 1
+        last = -(-(extent + 2 * pad - reach) // stride)  # rounded up
+        if last * stride >= extent + pad:
+            last -= 1
+        return max(pad, last * stride + reach - extent - pad)
+
+    return after(0), after(1)
 
 
 @tensor_function
@@ -191,15 +213,17 @@ def max_pool2d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
-    """The maximum of each window; padding never wins (it is -inf)."""
+    """The maximum of each window; padding never wins (it is -inf). `ceil_mode` also takes a last
+    window that reaches beyond the padding."""
     if return_indices:
         raise UnsupportedError("return_indices=True is not supported")
-    kernel, strides, pads = _pooling(kernel_size, stride, padding, ceil_mode)
-    dilations = _pair(dilation, "dilation", 1)
+    kernel, strides, pads = pooling_windows(kernel_size, stride, padding)
+    dilations = pair(dilation, "dilation", 1)
     x, single = _batched(tensor(x))
     dtype = dtype_of(x)
     lowest = -math.inf if dtype in FLOATS else False if dtype == "bool" else np.iinfo(dtype).min
-    patches = _windows(_pad_image(x, pads, pads, lowest), kernel, strides, dilations)
+    after = _padding_after(x, kernel, strides, pads, dilations, ceil_mode)
+    patches = _windows(_pad_image(x, pads, after, lowest), kernel, strides, dilations)
     return _unbatched(amax(patches, (4, 5)), single)
 
 
@@ -214,22 +238,33 @@ def avg_pool2d(
     divisor_override: int | None = None,
 ) -> Any:
     """The mean of each window. Padding counts as zeros, or with count_include_pad=False not at
-    all; `divisor_override` replaces the count."""
-    kernel, strides, pads = _pooling(kernel_size, stride, padding, ceil_mode)
+    all; `divisor_override` replaces the count. `ceil_mode` also takes a last window that reaches
+    beyond the padding, which is not counted there."""
+    kernel, strides, pads = pooling_windows(kernel_size, stride, padding)
     x, single = _batched(floating(x))
     ones = (1, 1)
-    sums = sum_(_windows(_pad_image(x, pads, pads, 0), kernel, strides, ones), (4, 5))
+    after = _padding_after(x, kernel, strides, pads, ones, ceil_mode)
+    sums = sum_(_windows(_pad_image(x, pads, after, 0), kernel, strides, ones), (4, 5))
     if divisor_override is not None:
         count: Any = float(integer(divisor_override, "divisor_override"))
-    elif count_include_pad or pads == (0, 0):
-        count = float(math.prod(kernel))
+        if count == 0:
+            raise AttributeValueError("divisor_override is 0")
     else:
-        rows, columns = (_counts(x.shape[2 + i], kernel[i], strides[i], pads[i]) for i in (0, 1))
-        count = cast(tensor(np.outer(rows, columns).tolist()), dtype_of(x))
+        rows, columns = (
+            _counts(x.shape[i], sums.shape[i], kernel[i - 2], strides[i - 2], pads[i - 2],
+                    count_include_pad)
+            for i in (2, 3)
+        )  # fmt: skip
+        count = float(rows[0] * columns[0])
+        if len({*rows}) > 1 or len({*columns}) > 1:
+            count = cast(tensor(np.outer(rows, columns).tolist()), dtype_of(x))
     return _unbatched(divide(sums, count), single)
 
 
-def _counts(extent: int, kernel: int, stride: int, pad: int) -> list[int]:
-    """How many entries of each window along one axis are not padding."""
-    starts = range(-pad, extent + pad - kernel + 1, stride)
-    return [min(start + kernel, extent) - max(start, 0) for start in starts]
+def _counts(
+    extent: int, windows: int, kernel: int, stride: int, pad: int, with_padding: bool
+) -> list[int]:
+    """How many entries of each window along one axis are of the image, or of its padding too."""
+    margin = pad if with_padding else 0
+    starts = range(-pad, windows * stride - pad, stride)
+    return [min(start + kernel, extent + margin) - max(start, -margin) for start in starts]

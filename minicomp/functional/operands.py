@@ -180,7 +180,10 @@ def python_number(value: Any, dtype: str) -> bool | int | float:
     if dtype == "bool":
         return bool(value)
     if dtype not in INTEGERS:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:  # an int beyond all floats
+            raise DTypeError("the number is out of range for any float dtype") from None
     try:
         number = int(value)
     except (ValueError, OverflowError):

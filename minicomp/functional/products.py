@@ -25,7 +25,8 @@ from minicomp.functional.operands import (
     tensor_function,
     type_of,
 )
-from minicomp.functional.pointwise import add, multiply, where
+from minicomp.functional.pointwise import add, equal, multiply, where
+from minicomp.functional.reductions import amax
 from minicomp.functional.reductions import sum as sum_
 from minicomp.functional.shapes import matrix_transpose, permuted, repeat, reshaped
 from minicomp.tracing.record import apply
@@ -194,25 +195,41 @@ def scaled_dot_product_attention(
     """softmax(query @ key.T * scale + mask) @ value, as in PyTorch.
 
     query (..., L, E), key (..., S, E), value (..., S, V) give (..., L, V). `attn_mask`
-    broadcasts to (..., L, S): bool is True where attention may look, floats are added. `scale`
-    is 1/sqrt(E) by default. With `enable_gqa`, fewer key and value heads (axis -3) are repeated.
+    broadcasts to (..., L, S): bool is True where attention may look, floats are added; a query
+    that may look nowhere gets zeros. `scale` is 1/sqrt(E) by default. With `enable_gqa`, fewer
+    key and value heads (axis -3) are repeated.
     """
     if dropout_p:
         raise UnsupportedError("dropout_p > 0: compiled functions are for inference; pass 0.0")
     query, key, value = tensor(query), tensor(key), tensor(value)
     if enable_gqa:
-        key = repeat(key, query.shape[-3] // key.shape[-3], axis=-3)
-        value = repeat(value, query.shape[-3] // value.shape[-3], axis=-3)
+        key, value = _as_many_heads(key, query), _as_many_heads(value, query)
     if is_causal and attn_mask is not None:
         raise AttributeValueError("give attn_mask or is_causal, not both")
     masks = [] if attn_mask is None else [tensor(attn_mask)]
-    return matmul(attention_weights(query, key, masks, is_causal, scale), value)
+    scores = attention_scores(query, key, masks, is_causal, scale)
+    weights = softmax(scores, axis=-1)
+    if masks and scores.shape[-1]:
+        is_hidden = equal(amax(scores, -1, keepdims=True), -math.inf)
+        weights = where(is_hidden, 0, weights)  # instead of 0/0
+    return matmul(weights, value)
 
 
-def attention_weights(
+def _as_many_heads(x: Any, query: Any) -> Any:
+    """Keys or values (..., heads, S, E) with their heads repeated to be as many as the query's."""
+    few, many = x.shape[-3:-2], query.shape[-3:-2]
+    if not few or not many or few == (0,) or many[0] % few[0]:
+        raise ShapeError(
+            f"enable_gqa wants (..., heads, length, features) and heads that divide the query's; "
+            f"got {x.shape} for the query {query.shape}"
+        )
+    return repeat(x, many[0] // few[0], axis=-3)
+
+
+def attention_scores(
     query: Any, key: Any, masks: Sequence[Any], is_causal: bool, scale: float | None
 ) -> Any:
-    """softmax(query @ key.T * scale + masks): how much each query looks at each key."""
+    """query @ key.T * scale + masks, whose softmax is how much each query looks at each key."""
     if len(query.shape) < 2 or len(key.shape) < 2:
         raise ShapeError(f"wanted (..., length, features), got {query.shape} and {key.shape}")
     factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
@@ -223,7 +240,7 @@ def attention_weights(
     for mask in masks:
         boolean = dtype_of(mask) == "bool"
         scores = where(mask, scores, -math.inf) if boolean else add(scores, mask)
-    return softmax(scores, axis=-1)
+    return scores
 
 
 def causal_mask(queries: int, keys: int, device: str) -> Any:

@@ -81,7 +81,7 @@ def flatten(x: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     """x with the axes from start_dim to end_dim joined into one, as in PyTorch."""
     x = tensor(x)
     if not x.shape:
-        return reshaped(x, (1,))
+        x = reshaped(x, (1,))
     start, end = axis_of(start_dim, len(x.shape)), axis_of(end_dim, len(x.shape))
     if start > end:
         raise AttributeValueError(f"start_dim {start_dim} comes after end_dim {end_dim}")
@@ -254,16 +254,23 @@ def chunk(x: Any, chunks: int, axis: int = 0) -> list[Any]:
     return split(x, range(size, extent, size), axis)
 
 
+#: NumPy's modes of padding with a tensor's own elements
+PADDING_MODES = ("edge", "reflect", "symmetric", "wrap")
+
+
 @tensor_function
 def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0) -> Any:
-    """x with `constant_values` before and after each axis, as in NumPy.
+    """x with `constant_values` before and after each axis, as in NumPy; or with elements of its
+    own, where `mode` is "edge", "reflect", "symmetric" or "wrap".
 
     `pad_width` is an int, (before, after) for all axes, or a pair for each axis.
     """
     x = tensor(x)
     rank = len(x.shape)
-    if mode != "constant":
-        raise UnsupportedError(f"mode {mode!r} is not supported, only 'constant'")
+    if mode not in ("constant", *PADDING_MODES):
+        raise UnsupportedError(
+            f"mode {mode!r} is not supported, only constant, {', '.join(PADDING_MODES)}"
+        )
     if not operands.is_weak(constant_values) and not isinstance(constant_values, np.generic):
         raise UnsupportedError("constant_values must be one number")
     try:
@@ -275,7 +282,22 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0
         ) from None
     low = tuple(integer(before, "a width") for before, _ in widths)
     high = tuple(integer(after, "a width") for _, after in widths)
-    return padded(x, low, high, constant_values)
+    if mode == "constant":
+        return padded(x, low, high, constant_values)
+    return _extended(x, low, high, mode)
+
+
+def _extended(x: Any, low: Sequence[int], high: Sequence[int], mode: str) -> Any:
+    """x with elements of its own around it: NumPy says which, on the positions along an axis."""
+    if min((*low, *high), default=0) < 0:
+        raise AttributeValueError(f"widths {(*low, *high)} are to be 0 or more")
+    for axis, widths in enumerate(zip(low, high, strict=True)):
+        if any(widths):
+            if x.shape[axis] == 0:
+                raise ShapeError(f"axis {axis} is empty: it has no element to pad with")
+            positions = np.pad(np.arange(x.shape[axis]), widths, mode)  # type: ignore[call-overload]
+            x = apply("take", x, tensor(positions), axis=axis)
+    return x
 
 
 def padded(x: Any, low: Sequence[int], high: Sequence[int], value: Any) -> Any:

@@ -158,6 +158,22 @@ def windows(
     return x
 
 
+def patches(
+    x: Array,
+    sizes: Sequence[int],
+    strides: Sequence[int],
+    dilations: Sequence[int],
+    low: Sequence[int],
+    high: Sequence[int],
+) -> Array:
+    """The windows of images with zeros around them, each a row."""
+    padded = pad(x, (0, 0, *low), (0, 0, *high), 0)
+    found = windows(padded, (2, 3), sizes, strides, dilations)
+    n, c, rows, columns, height, width = found.shape
+    by_window = found.transpose(0, 2, 3, 1, 4, 5)
+    return by_window.reshape(n * rows * columns, c * height * width)
+
+
 def pad(x: Array, low: Sequence[int], high: Sequence[int], value: Any) -> Array:
     if x.ndim == 0:  # np.pad refuses an empty list of widths
         return x

@@ -12,7 +12,8 @@ array([3., 3.])
 Kinds decide how fusion treats an op: "leaf" has no operands, "pointwise" works element by
 element, "movement" only renames indices, "assembly" puts parts into a larger tensor, "gather"
 picks by data, "reduction" folds axes, "scan" folds along one axis and keeps it, "matmul" is a
-call site of selection.
+call site of selection, "patches" is the left operand of one that is a convolution: a kernel reads
+the images instead (see `passes.read_windows`; where that can not be, `decompose` writes it out).
 """
 
 from __future__ import annotations
@@ -159,6 +160,10 @@ _row("take", "gather", 2, type_rules.take, meaning.take, "axis")
 _row("take_along_axis", "gather", 2, type_rules.take_along_axis, meaning.take_along_axis, "axis")
 
 _row("matmul", "matmul", 2, type_rules.matmul, meaning.matmul)
+_row(
+    "patches", "patches", 1, type_rules.patches, meaning.patches,
+    "sizes strides dilations low high",
+)  # fmt: skip
 
 
 def kind(value: Value) -> str:

@@ -244,6 +244,18 @@ def windows(types: Types, attributes: Attributes) -> TensorType:
     return TensorType((*shape, *sizes), operand.dtype, operand.device)
 
 
+def patches(types: Types, attributes: Attributes) -> TensorType:
+    """The windows of padded images, each a row: (n * rows * columns, c * height * width)."""
+    (operand,) = types
+    if len(operand.shape) != 4:
+        raise ShapeError(f"patches wants (n, c, height, width), got {operand.shape}")
+    _check_lengths(2, low=attributes["low"], high=attributes["high"])
+    widths = {"low": (0, 0, *attributes["low"]), "high": (0, 0, *attributes["high"])}
+    axes = {name: attributes[name] for name in ("sizes", "strides", "dilations")}
+    n, c, rows, columns, *sizes = windows([pad([operand], widths)], {"axes": (2, 3), **axes}).shape
+    return TensorType((n * rows * columns, c * prod(sizes)), operand.dtype, operand.device)
+
+
 # --- assembly and gathers ---
 
 

@@ -1,14 +1,14 @@
 """Kernels: what fusion hands to code generation. Read `indexing` (where an element lies), `kernel`
-(the two kinds of kernels, and schedules), `lowering` (from tensor IR to kernels), `collapse`,
-`program` (kernels in order, and their buffers), `memory`.
+(kinds of kernels, and schedules), `convolution` (one more kind), `lowering` (from tensor IR to
+kernels), `collapse`, `program` (kernels in order, and their buffers), `memory`.
 
 What `kernel` defines is imported from here: `from minicomp.kernels import LoopKernel, Load`.
 """
 
+from minicomp.kernels.convolution import ConvolutionKernel
 from minicomp.kernels.kernel import (
     Apply,
     Argument,
-    Kernel,
     Literal,
     Load,
     LoopKernel,
@@ -26,9 +26,14 @@ from minicomp.kernels.kernel import (
     View,
 )
 
+#: A product of matrices: what selection chooses candidates for.
+ProductKernel = MatmulKernel | ConvolutionKernel
+Kernel = LoopKernel | ProductKernel
+
 __all__ = [
     "Apply",
     "Argument",
+    "ConvolutionKernel",
     "Kernel",
     "Literal",
     "Load",
@@ -38,6 +43,7 @@ __all__ = [
     "MatmulSchedule",
     "Position",
     "Product",
+    "ProductKernel",
     "Reduced",
     "Reduction",
     "Scalar",

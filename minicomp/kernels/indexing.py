@@ -135,6 +135,9 @@ class Index:
         unit = rest._unit(divisor)
         if unit > 1:  # (4*i + j) // 8 is i // 2 for 0 <= j < 4
             return whole + rest._split(unit)[0] // (divisor // unit)
+        match rest:
+            case Index(((Quotient(numerator, before), 1),), 0):  # n // 3 // 3 is n // 9
+                return whole + numerator // (before * divisor)
         return whole + Index.of(Quotient(rest, divisor))
 
     def __mod__(self, divisor: int) -> Index:
@@ -280,13 +283,14 @@ def unravel(flat: Index, shape: Sequence[int]) -> tuple[Index, ...]:
 
 def _rejoined(index: Index) -> Index:
     """n // d * d + n % d is n: what a reshape to another shape and back leaves behind."""
-    coefficients = dict(index.terms)
     for atom, coefficient in index.terms:
         if isinstance(atom, Remainder):
-            whole = Quotient(atom.numerator, atom.divisor)
-            if coefficients.get(whole) == coefficient * atom.divisor:
-                rest = tuple(term for term in index.terms if term[0] not in (atom, whole))
-                return Index(rest, index.constant) + atom.numerator * coefficient
+            whole = atom.numerator // atom.divisor * (coefficient * atom.divisor)
+            gone = {(atom, coefficient), *whole.terms}
+            if whole.terms and gone <= {*index.terms}:
+                rest = tuple(term for term in index.terms if term not in gone)
+                constant = index.constant - whole.constant
+                return Index(rest, constant) + atom.numerator * coefficient
     return index
 
 

@@ -1,10 +1,11 @@
 """What fusion hands to code generation: kernels, and the schedules that say how to run them.
 
-In: clusters of tensor IR (see `passes.fuse` and `lowering`). Out: one of two kernel kinds.
+In: clusters of tensor IR (see `passes.fuse` and `lowering`). Out: one of three kernel kinds.
 
 - `LoopKernel`: parallel `outer` loops around a list of *sweeps* over the `inner` loops. Pointwise
   work is one sweep without reductions; softmax is three sweeps over a row (max, sum of exp,
   write); layer norm likewise. There is no softmax kernel and no layer-norm kernel.
+- `convolution.ConvolutionKernel`: a product that reads windows of images in place.
 - `MatmulKernel`: (batch, m, n) products over k of two strided views, and a scalar *epilogue*
   (bias, activation, residual, cast) applied to each product before it is stored.
 
@@ -202,8 +203,9 @@ class LoopKernel:
     sweeps: tuple[Sweep, ...]
     row_stores: tuple[Store, ...] = ()
     scratch: tuple[Argument, ...] = ()
-    operations: tuple[str, ...] = ()  # the ops of the tensor IR that it computes
-    locations: tuple[Location, ...] = ()  # the user's lines that they come from
+    # For people; code is generated from the rest alone (see `fingerprint`).
+    operations: tuple[str, ...] = field(default=(), compare=False)  # of the tensor IR
+    locations: tuple[Location, ...] = field(default=(), compare=False)  # the user's lines
 
     @property
     def rows(self) -> int:
@@ -251,8 +253,8 @@ class MatmulKernel:
     b: View
     accumulate: str
     store: Store
-    operations: tuple[str, ...] = ()
-    locations: tuple[Location, ...] = ()
+    operations: tuple[str, ...] = field(default=(), compare=False)  # as a LoopKernel's
+    locations: tuple[Location, ...] = field(default=(), compare=False)
 
     @property
     def has_epilogue(self) -> bool:
@@ -268,9 +270,6 @@ class MatmulKernel:
         from minicomp.kernels.text import matmul_kernel_text
 
         return matmul_kernel_text(self)
-
-
-Kernel = LoopKernel | MatmulKernel
 
 
 # --- schedules ----------------------------------------------------------------------------------

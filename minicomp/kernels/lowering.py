@@ -1,8 +1,9 @@
 """From a cluster of tensor IR to a kernel: what is one element, and where does it lie?
 
-In: a `Cluster`, the values that fusion put together. Out: a `kernels.LoopKernel` or
-`MatmulKernel`. A cluster is lowered by asking its stored values for their element at the loop
-variables; each op passes the question on to its operands at the index they are read at:
+In: a `Cluster`, the values that fusion put together. Out: a `kernels.LoopKernel`, a `MatmulKernel`
+or, by `lower_convolution`, a `ConvolutionKernel`. A cluster is lowered by asking its stored values
+for their element at the loop variables; each op passes the question on to its operands at the
+index they are read at:
 
     transpose   -> the operand at the permuted index
     reshape     -> the operand at unravel(ravel(index))
@@ -25,6 +26,7 @@ from minicomp.ir.ops import kind
 from minicomp.kernels import (
     Apply,
     Argument,
+    Kernel,
     Literal,
     Load,
     LoopKernel,
@@ -39,6 +41,7 @@ from minicomp.kernels import (
     View,
 )
 from minicomp.kernels.collapse import collapse
+from minicomp.kernels.folds import fold_space, lies_within
 from minicomp.kernels.indexing import (
     Element,
     Index,
@@ -136,12 +139,14 @@ def is_tangled(index: Sequence[Index]) -> bool:
     return sum(part.atoms for part in index) > MOST_ATOMS
 
 
-def lower(
-    cluster: Cluster, name: str, place: Place
-) -> tuple[LoopKernel | MatmulKernel, tuple[int, ...]]:
+def lower(cluster: Cluster, name: str, place: Place) -> tuple[Kernel, tuple[int, ...]]:
     """The kernel of a cluster, and for each of its arguments the program's buffer (STATUS for a
     status word). `place` says where the values in memory lie; NotFusable where there is none."""
-    lowering = _Lowering(cluster, name, place)
+    if cluster.matmul is not None and cluster.matmul.operands[0].op == "patches":
+        from minicomp.kernels.lower_convolution import lower_convolution
+
+        return lower_convolution(cluster, name, place)
+    lowering = Lowering(cluster, name, place)
     return lowering.kernel(), tuple(lowering.buffers)
 
 
@@ -149,7 +154,7 @@ def lower(
 STATUS = -1
 
 
-class _Lowering:
+class Lowering:
     """The lowering of one cluster. `element` is the question of the module's docstring."""
 
     def __init__(self, cluster: Cluster, name: str, place: Place):
@@ -192,8 +197,8 @@ class _Lowering:
                 self.inner,
                 self._sweeps(full_stores),
                 tuple(row_stores),
-                operations=self._operations(),
-                locations=self._locations(),
+                operations=self.operations(),
+                locations=self.locations(),
             )
         )
 
@@ -221,6 +226,11 @@ class _Lowering:
         """The index of the current iteration, one per axis of the iteration space."""
         return tuple(map(Index.of, self.space))
 
+    @property
+    def product_index(self) -> tuple[Index, ...]:
+        """The index of the element of the cluster's product that is being computed."""
+        return self.domain
+
     def _stored_index(self, value: Value, loops: Sequence[LoopVariable]) -> tuple[Index, ...]:
         """The index of the element of `value` at the row-major position that `loops` are at."""
         flat = ravel([Index.of(loop) for loop in loops], [loop.extent for loop in loops])
@@ -245,7 +255,8 @@ class _Lowering:
             for level in range(depth)
         )
 
-    def _matmul_kernel(self) -> MatmulKernel:
+    def product_and_stored(self) -> tuple[Value, Value]:
+        """The cluster's matmul, and the one value that its epilogue stores."""
         product = self.cluster.matmul
         assert product is not None
         if len(self.cluster.stored) != 1:
@@ -253,6 +264,15 @@ class _Lowering:
         (stored,) = self.cluster.stored
         if stored.size != product.size:
             raise NotFusable("the epilogue changes the number of elements")
+        return product, stored
+
+    def store_of(self, stored: Value) -> Store:
+        """The store of a value in whose order the iteration space runs."""
+        index = self._stored_index(stored, self.space)
+        return self._store(stored, index, self.element(stored, index))
+
+    def _matmul_kernel(self) -> MatmulKernel:
+        product, stored = self.product_and_stored()
         *batch_shape, rows, columns = product.shape
         depth = product.operands[0].shape[-1]
         batch = _variables("b", batch_shape)
@@ -261,12 +281,11 @@ class _Lowering:
         k = LoopVariable("k", depth)
         a = self._view(product.operands[0], batch, row, k)
         b = self._view(product.operands[1], batch, k, column)
-        index = self._stored_index(stored, self.space)
-        store = self._store(stored, index, self.element(stored, index))
+        store = self.store_of(stored)
         accumulate = "float64" if product.dtype == "float64" else "float32"
         return MatmulKernel(
             self.name, tuple(self.arguments), batch, row, column, depth, a, b, accumulate, store,
-            self._operations(), self._locations(),
+            self.operations(), self.locations(),
         )  # fmt: skip
 
     def _view(
@@ -277,7 +296,14 @@ class _Lowering:
         column: LoopVariable,
     ) -> View:
         """A matmul operand as a strided view of an argument."""
-        variables = [*batch, row, column]
+        number, offset, strides = self.strided(value, [*batch, row, column])
+        return View(number, offset, tuple(strides[:-2]), strides[-2], strides[-1])
+
+    def strided(
+        self, value: Value, variables: Sequence[LoopVariable]
+    ) -> tuple[int, int, list[int]]:
+        """The argument of which a value is a strided view, the offset there, and the strides of
+        the variables that stand for its axes (the last ones for the last)."""
         aligned = variables[len(variables) - len(value.shape) :]
         index = tuple(
             Index() if extent == 1 else Index.of(variable)
@@ -295,7 +321,7 @@ class _Lowering:
         steps = dict(offset.terms)
         strides = [steps.get(variable, 0) for variable in variables]
         number = self._argument(placement, value)
-        return View(number, offset.constant, tuple(strides[:-2]), strides[-2], strides[-1])
+        return number, offset.constant, strides
 
     # --- the question ---
 
@@ -340,7 +366,7 @@ class _Lowering:
         if op_kind == "gather":
             return self._gather(value, index)
         if op_kind == "matmul":
-            if index != self.domain:
+            if index != self.product_index:
                 raise NotFusable("the epilogue reads the product at another index")
             return Product(value.dtype)
         return self._fold(value, index)
@@ -426,34 +452,12 @@ class _Lowering:
             self.arguments.append(Argument("status", "int32", 1, written=True))
             self.buffers.append(STATUS)
 
-    def _operations(self) -> tuple[str, ...]:
+    def operations(self) -> tuple[str, ...]:
         return tuple(value.op for value in self.cluster.members)
 
-    def _locations(self) -> tuple[Location, ...]:
+    def locations(self) -> tuple[Location, ...]:
         found = [v.location for v in self.cluster.members if v.location is not None]
         return tuple(dict.fromkeys(found))
-
-
-def lies_within(value: Value, extent: int) -> bool:
-    """Whether the entries of an index tensor are in [0, extent) by the way they are computed."""
-    while kind(value) == "movement":
-        (value,) = value.operands
-    match value.op:
-        case "argmax" | "argmin":
-            shape, axes = fold_space(value)
-            return prod(shape[axis] for axis in axes) <= extent
-        case "iota":
-            return value.shape[value.attributes["axis"]] <= extent
-        case "full":
-            return 0 <= value.attributes["value"] < extent
-    return False
-
-
-def fold_space(fold: Value | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The iteration space of a reduction or scan: the shape it reads, and the axes it folds."""
-    assert fold is not None
-    axes = (fold.attributes["axis"],) if kind(fold) == "scan" else fold.attributes["axes"]
-    return fold.operands[0].shape, tuple(axes)
 
 
 def contiguous(buffer: int, name: str, value: Value, alignment: int = 1) -> Placement:

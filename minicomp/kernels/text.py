@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 from minicomp.ir import short_dtype
 from minicomp.kernels import Argument, Literal, Load, LoopKernel, MatmulKernel, Scalar, Store, Sweep
+from minicomp.kernels.convolution import ConvolutionKernel
 
 
 def loop_kernel_text(kernel: LoopKernel) -> str:
@@ -49,6 +50,26 @@ def matmul_kernel_text(kernel: MatmulKernel) -> str:
         lines.append(f"    {side} = {name} from {view.offset}, strides {strides}")
     kind = short_dtype(kernel.accumulate)
     lines.append(f"    product = sum over k in {kernel.depth} of a[.., k] * b[k, ..]  # {kind}")
+    lines += ["    " + line for line in _store_lines([kernel.store], kernel.arguments)]
+    return "\n".join(lines)
+
+
+def convolution_kernel_text(kernel: ConvolutionKernel) -> str:
+    """The windows, the filters, and the epilogue; see `kernels.convolution` for an example."""
+    images, filters = kernel.images, kernel.filters
+    names = [kernel.arguments[view.buffer].name for view in (images, filters)]
+    loops = ", ".join(f"{loop.name} in {loop.extent}" for loop in kernel.loops)
+    windows, *axes = str(images).split("; ")
+    strides = (filters.row_stride, filters.column_stride)
+    kind = short_dtype(kernel.accumulate)
+    lines = [
+        _signature(kernel.name, kernel.arguments),
+        f"  for {loops}:  # parallel",
+        f"    a = {names[0]} from {images.offset}: {windows}",
+        *(f"      {axis}" for axis in axes),
+        f"    b = {names[1]} from {filters.offset}, strides {strides}",
+        f"    product = sum over k in {kernel.depth} of a[.., k] * b[k, ..]  # {kind}",
+    ]
     lines += ["    " + line for line in _store_lines([kernel.store], kernel.arguments)]
     return "\n".join(lines)
 

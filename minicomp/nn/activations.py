@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minicomp import functional as F
 from minicomp.errors import AttributeValueError
+from minicomp.functional.operands import integer
+from minicomp.nn.arguments import checks_arguments
 from minicomp.nn.module import Module
 
 
@@ -37,12 +41,11 @@ class SiLU(Module):
 class GELU(Module):
     """x times the normal distribution's mass below x; `approximate` is "none" or "tanh"."""
 
+    @checks_arguments
     def __init__(self, approximate: str = "none"):
         super().__init__()
         if approximate not in ("none", "tanh"):
-            raise AttributeValueError(
-                f"approximate is {approximate!r}, wanted 'none' or 'tanh'", what="GELU"
-            )
+            raise AttributeValueError(f"approximate is {approximate!r}, wanted 'none' or 'tanh'")
         self.approximate = approximate
 
     def forward(self, x: Any) -> Any:
@@ -67,14 +70,18 @@ class Sigmoid(Module):
 
 
 class Softmax(Module):
-    """exp(x) / sum(exp(x)) along `dim`; the last axis without it."""
+    """exp(x) / sum(exp(x)) along `dim`. Without it PyTorch's choice, which is not always the last
+    axis: axis 0 of a tensor with up to one axis, or three, else axis 1."""
 
+    @checks_arguments
     def __init__(self, dim: int | None = None):
         super().__init__()
-        self.dim = dim
+        self.dim = None if dim is None else integer(dim, "dim")
 
     def forward(self, x: Any) -> Any:
-        return F.softmax(x, -1 if self.dim is None else self.dim)
+        if self.dim is not None:
+            return F.softmax(x, self.dim)
+        return F.softmax(x, 0 if len(np.shape(x)) in (0, 1, 3) else 1)
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"

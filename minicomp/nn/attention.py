@@ -20,8 +20,9 @@ import numpy as np
 from minicomp import functional as F
 from minicomp.errors import AttributeValueError, ShapeError, UnsupportedError
 from minicomp.functional.operands import dtype_of, tensor
-from minicomp.functional.products import attention_weights
+from minicomp.functional.products import attention_scores
 from minicomp.nn import initialisation
+from minicomp.nn.arguments import checks_arguments, probability, size
 from minicomp.nn.layers import Linear, dropout
 from minicomp.nn.module import Module
 from minicomp.tracing.record import user_location
@@ -33,6 +34,7 @@ class MultiheadAttention(Module):
     One matrix, `in_proj_weight`, projects to queries, keys and values; `out_proj` mixes the heads.
     """
 
+    @checks_arguments
     def __init__(
         self,
         embed_dim: int,
@@ -48,18 +50,17 @@ class MultiheadAttention(Module):
         dtype: Any = None,
     ):
         super().__init__()
-        if embed_dim % num_heads:
+        if size(embed_dim, "embed_dim", 1) % size(num_heads, "num_heads", 1):
             raise AttributeValueError(
-                f"embed_dim {embed_dim} does not divide into {num_heads} heads",
-                what="MultiheadAttention",
+                f"embed_dim {embed_dim} does not divide into {num_heads} heads"
             )
         if add_bias_kv or add_zero_attn or {kdim, vdim} - {None, embed_dim}:
             raise UnsupportedError(
                 "add_bias_kv, add_zero_attn, and kdim or vdim other than embed_dim are not "
-                "supported",
-                what="MultiheadAttention",
+                "supported"
             )
-        self.embed_dim, self.num_heads, self.dropout = embed_dim, num_heads, dropout
+        self.embed_dim, self.num_heads = embed_dim, num_heads
+        self.dropout = probability(dropout, "dropout")
         self.batch_first = batch_first
         bound = initialisation.xavier_bound(embed_dim, 3 * embed_dim)
         shape = (3 * embed_dim, embed_dim)
@@ -88,18 +89,14 @@ class MultiheadAttention(Module):
 
         A bool mask is True where attention may *not* look, as in PyTorch; floats are added.
         `attn_mask` is (queries, keys) or (batch * heads, queries, keys), `key_padding_mask`
-        (batch, keys). `is_causal` hides later keys from each query.
+        (batch, keys). `is_causal` hides later keys from each query; the mask that PyTorch wants
+        beside it, saying the same, may be left out.
         """
-        if is_causal and attn_mask is not None:
-            raise AttributeValueError(
-                "give attn_mask or is_causal, not both",
-                what="MultiheadAttention",
-                location=user_location(),
-            )
+        self._check_shapes(query, key, value)
         unbatched = len(np.shape(query)) == 2
         queries, keys, values = (self._split_heads(x) for x in self._projected(query, key, value))
         masks = self._masks(attn_mask, key_padding_mask, queries.shape, keys.shape)
-        weights = attention_weights(queries, keys, masks, is_causal, None)
+        weights = F.softmax(attention_scores(queries, keys, masks, is_causal, None), -1)
         mixed = F.matmul(dropout(weights, self.dropout, self.training), values)
         batch, _, rows, _ = mixed.shape
         joined = F.reshape(F.swapaxes(mixed, 1, 2), (batch, rows, self.embed_dim))
@@ -122,16 +119,20 @@ class MultiheadAttention(Module):
             projected.append(F.linear(self._batch_first(x), weight[rows], part))
         return projected
 
-    def _batch_first(self, x: Any) -> Any:
-        rank = len(np.shape(x))
-        if rank not in (2, 3) or np.shape(x)[-1] != self.embed_dim:
+    def _check_shapes(self, *arrays: Any) -> None:
+        """Query, key and value: all with a batch or all without."""
+        shapes = [np.shape(x) for x in arrays]
+        ranks = {len(shape) for shape in shapes}
+        if ranks not in ({2}, {3}) or any(shape[-1] != self.embed_dim for shape in shapes):
             raise ShapeError(
-                f"got shape {np.shape(x)}, wanted 3 axes (or 2 without the batch), the last of "
-                f"size {self.embed_dim}",
+                f"query, key and value have shapes {', '.join(map(str, shapes))}, wanted 3 axes "
+                f"(or 2 without the batch) each, the last of size {self.embed_dim}",
                 what="MultiheadAttention",
                 location=user_location(),
             )
-        if rank == 2:
+
+    def _batch_first(self, x: Any) -> Any:
+        if len(np.shape(x)) == 2:
             return F.expand_dims(x, 0)
         return x if self.batch_first else F.swapaxes(x, 0, 1)
 
@@ -147,7 +148,7 @@ class MultiheadAttention(Module):
         return F.swapaxes(F.reshape(x, (batch, length, self.num_heads, features)), 1, 2)
 
     def _masks(self, attn_mask: Any, padding: Any, queries: Any, keys: Any) -> list[Any]:
-        """The masks as attention_weights wants them: True where a query may look."""
+        """The masks as attention_scores wants them: True where a query may look."""
         batch, heads, rows, _ = queries
         masks = []
         if attn_mask is not None:

@@ -9,21 +9,30 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from minicomp import functional as F
-from minicomp.errors import AttributeValueError, UnsupportedError
+from minicomp.errors import AttributeValueError
+from minicomp.functional.convolution import convolution_padding, pair, pooling_windows
 from minicomp.nn import initialisation
+from minicomp.nn.arguments import checks_arguments, size
 from minicomp.nn.module import Module
 
 Size = int | tuple[int, int]
 
-
-def _pair(value: Size) -> tuple[int, int]:
-    return (value[0], value[1]) if isinstance(value, tuple | list) else (value, value)
+#: padding_mode -> NumPy's name of it
+PADDING_MODES = {
+    "zeros": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+}
 
 
 class Conv2d(Module):
     """Cross-correlation with learned filters, as one matrix product: see functional.conv2d."""
 
+    @checks_arguments
     def __init__(
         self,
         in_channels: int,
@@ -39,18 +48,21 @@ class Conv2d(Module):
         dtype: Any = None,
     ):
         super().__init__()
-        if padding_mode != "zeros":
-            raise UnsupportedError(
-                f"padding_mode={padding_mode!r} is not supported, only 'zeros'", what="Conv2d"
-            )
-        if groups < 1 or in_channels % groups or out_channels % groups:
+        if padding_mode not in PADDING_MODES:
             raise AttributeValueError(
-                f"groups={groups} does not divide {in_channels} and {out_channels} channels",
-                what="Conv2d",
+                f"padding_mode is {padding_mode!r}, wanted one of {', '.join(PADDING_MODES)}"
             )
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
-        self.kernel_size, self.stride, self.dilation = map(_pair, (kernel_size, stride, dilation))
-        self.padding = padding if isinstance(padding, str) else _pair(padding)
+        self.in_channels = size(in_channels, "in_channels")
+        self.out_channels = size(out_channels, "out_channels")
+        self.groups, self.padding_mode = size(groups, "groups", 1), padding_mode
+        if in_channels % groups or out_channels % groups:
+            raise AttributeValueError(
+                f"groups={groups} does not divide {in_channels} and {out_channels} channels"
+            )
+        self.kernel_size = pair(kernel_size, "kernel_size", 1)
+        self.stride, self.dilation = pair(stride, "stride", 1), pair(dilation, "dilation", 1)
+        self.padding = padding if isinstance(padding, str) else pair(padding, "padding", 0)
+        self._widths()  # raises for padding that cannot be
         shape = (out_channels, in_channels // groups, *self.kernel_size)
         bound = initialisation.kaiming_bound(shape[1] * shape[2] * shape[3])
         self.weight = initialisation.uniform(shape, bound, dtype, device)
@@ -58,10 +70,17 @@ class Conv2d(Module):
             "bias", initialisation.uniform(shape[:1], bound, dtype, device) if bias else None
         )
 
+    def _widths(self) -> list[tuple[int, int]]:
+        """The padding (before, after) of height and of width."""
+        around = convolution_padding(self.padding, self.kernel_size, self.stride, self.dilation)
+        return list(zip(*around, strict=True))
+
     def forward(self, x: Any) -> Any:
-        return F.conv2d(
-            x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        padding: Size | str = self.padding
+        if self.padding_mode != "zeros":  # elements of the image's own
+            widths = [(0, 0)] * (len(np.shape(x)) - 2) + self._widths()
+            x, padding = F.pad(x, widths, PADDING_MODES[self.padding_mode]), 0
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
         text = (
@@ -71,12 +90,14 @@ class Conv2d(Module):
         for name, usual in (("padding", (0, 0)), ("dilation", (1, 1)), ("groups", 1)):
             if getattr(self, name) != usual:
                 text += f", {name}={getattr(self, name)}"
-        return text if self.bias is not None else text + ", bias=False"
+        text += "" if self.bias is not None else ", bias=False"
+        return text if self.padding_mode == "zeros" else f"{text}, padding_mode={self.padding_mode}"
 
 
 class MaxPool2d(Module):
     """The maximum of each window: see functional.max_pool2d."""
 
+    @checks_arguments
     def __init__(
         self,
         kernel_size: Size,
@@ -87,6 +108,8 @@ class MaxPool2d(Module):
         ceil_mode: bool = False,
     ):
         super().__init__()
+        pooling_windows(kernel_size, stride, padding)
+        pair(dilation, "dilation", 1)
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
         self.padding, self.dilation = padding, dilation
         self.return_indices, self.ceil_mode = return_indices, ceil_mode
@@ -107,6 +130,7 @@ class MaxPool2d(Module):
 class AvgPool2d(Module):
     """The mean of each window: see functional.avg_pool2d."""
 
+    @checks_arguments
     def __init__(
         self,
         kernel_size: Size,
@@ -117,6 +141,7 @@ class AvgPool2d(Module):
         divisor_override: int | None = None,
     ):
         super().__init__()
+        pooling_windows(kernel_size, stride, padding)
         self.kernel_size, self.stride = kernel_size, kernel_size if stride is None else stride
         self.padding, self.ceil_mode = padding, ceil_mode
         self.count_include_pad, self.divisor_override = count_include_pad, divisor_override

@@ -18,8 +18,9 @@ import numpy as np
 
 from minicomp import functional as F
 from minicomp.errors import AttributeValueError, UnsupportedError
-from minicomp.functional.operands import shape_of
+from minicomp.functional.operands import integer, shape_of
 from minicomp.nn import initialisation
+from minicomp.nn.arguments import checks_arguments, probability, size
 from minicomp.nn.module import Module
 from minicomp.tracing.record import is_tracing, user_location
 
@@ -37,6 +38,7 @@ class Identity(Module):
 class Linear(Module):
     """x @ weight.T + bias: (..., in_features) -> (..., out_features)."""
 
+    @checks_arguments
     def __init__(
         self,
         in_features: int,
@@ -46,9 +48,10 @@ class Linear(Module):
         dtype: Any = None,
     ):
         super().__init__()
-        self.in_features, self.out_features = in_features, out_features
-        bound = initialisation.kaiming_bound(in_features)
-        shape = (out_features, in_features)
+        self.in_features = size(in_features, "in_features")
+        self.out_features = size(out_features, "out_features")
+        bound = initialisation.kaiming_bound(self.in_features)
+        shape = (self.out_features, self.in_features)
         self.weight = initialisation.uniform(shape, bound, dtype, device)
         self.register_parameter(
             "bias", initialisation.uniform(shape[:1], bound, dtype, device) if bias else None
@@ -65,8 +68,12 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """Rows of a table, picked by integers: (...) -> (..., embedding_dim)."""
+    """Rows of a table, picked by integers: (...) -> (..., embedding_dim).
 
+    Negative integers count from the end, as in NumPy. The row `padding_idx` starts as zeros.
+    """
+
+    @checks_arguments
     def __init__(
         self,
         num_embeddings: int,
@@ -76,11 +83,21 @@ class Embedding(Module):
         dtype: Any = None,
     ):
         super().__init__()
-        self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
-        self.padding_idx = padding_idx
-        self.weight = initialisation.normal((num_embeddings, embedding_dim), dtype, device)
-        if padding_idx is not None:
-            self.weight[padding_idx] = 0
+        self.num_embeddings = size(num_embeddings, "num_embeddings")
+        self.embedding_dim = size(embedding_dim, "embedding_dim")
+        self.padding_idx = None if padding_idx is None else self._row(padding_idx)
+        shape = (self.num_embeddings, self.embedding_dim)
+        self.weight = initialisation.normal(shape, dtype, device)
+        if self.padding_idx is not None:
+            self.weight[self.padding_idx] = 0
+
+    def _row(self, padding_idx: int) -> int:
+        rows, number = self.num_embeddings, integer(padding_idx, "padding_idx")
+        if not -rows <= number < rows:
+            raise AttributeValueError(
+                f"padding_idx is {number}, wanted one of the {rows} rows, {-rows} to {rows - 1}"
+            )
+        return number % rows
 
     def forward(self, x: Any) -> Any:
         return F.embedding(x, self.weight)
@@ -90,9 +107,17 @@ class Embedding(Module):
         return f"{self.num_embeddings}, {self.embedding_dim}{padding}"
 
 
+def _sizes(normalized_shape: int | Sequence[int]) -> tuple[int, ...]:
+    sizes = tuple(size(extent, "normalized_shape") for extent in shape_of(normalized_shape))
+    if not sizes:
+        raise AttributeValueError("normalized_shape is empty, wanted the sizes of the last axes")
+    return sizes
+
+
 class LayerNorm(Module):
     """(x - mean) / sqrt(variance + eps) * weight + bias over the last axes."""
 
+    @checks_arguments
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -103,7 +128,7 @@ class LayerNorm(Module):
         dtype: Any = None,
     ):
         super().__init__()
-        self.normalized_shape, self.eps = shape_of(normalized_shape), eps
+        self.normalized_shape, self.eps = _sizes(normalized_shape), eps
         self.elementwise_affine = elementwise_affine
         ones, zeros = np.ones(self.normalized_shape), np.zeros(self.normalized_shape)
         self.register_parameter(
@@ -127,6 +152,7 @@ class LayerNorm(Module):
 class RMSNorm(Module):
     """x / sqrt(mean(x * x) + eps) * weight over the last axes; eps None is machine epsilon."""
 
+    @checks_arguments
     def __init__(
         self,
         normalized_shape: int | Sequence[int],
@@ -136,7 +162,7 @@ class RMSNorm(Module):
         dtype: Any = None,
     ):
         super().__init__()
-        self.normalized_shape, self.eps = shape_of(normalized_shape), eps
+        self.normalized_shape, self.eps = _sizes(normalized_shape), eps
         self.elementwise_affine = elementwise_affine
         ones = np.ones(self.normalized_shape)
         self.register_parameter(
@@ -155,9 +181,11 @@ class RMSNorm(Module):
 class Flatten(Module):
     """Joins the axes from start_dim to end_dim into one."""
 
+    @checks_arguments
     def __init__(self, start_dim: int = 1, end_dim: int = -1):
         super().__init__()
-        self.start_dim, self.end_dim = start_dim, end_dim
+        self.start_dim = integer(start_dim, "start_dim")
+        self.end_dim = integer(end_dim, "end_dim")
 
     def forward(self, x: Any) -> Any:
         return F.flatten(x, self.start_dim, self.end_dim)
@@ -190,11 +218,10 @@ class Dropout(Module):
     """Identity in evaluation mode; in training mode see `dropout`. `inplace` is taken for PyTorch's
     sake: tensors are never changed in place."""
 
+    @checks_arguments
     def __init__(self, p: float = 0.5, inplace: bool = False):
         super().__init__()
-        if not 0 <= p <= 1:
-            raise AttributeValueError(f"p is {p}, wanted a probability from 0 to 1", what="Dropout")
-        self.p, self.inplace = p, inplace
+        self.p, self.inplace = probability(p, "p"), inplace
 
     def forward(self, x: Any) -> Any:
         return dropout(x, self.p, self.training)

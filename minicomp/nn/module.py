@@ -27,6 +27,7 @@ from minicomp.errors import DTypeError, ModuleError, StateDictError, Unsupported
 from minicomp.ir import FLOATS, dtype_name
 from minicomp.nn.initialisation import cast, moved
 from minicomp.nn.parameter import Parameter, latest_version, mark_changed
+from minicomp.tracing.record import current
 
 
 class IncompatibleKeys(NamedTuple):
@@ -60,6 +61,9 @@ class Module:
         raise UnsupportedError(f"{type(self).__name__} has no forward(); define what it computes")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        recorder = current()
+        if recorder is not None:
+            recorder.called.append(self)
         return self.forward(*args, **kwargs)
 
     # --- attributes: parameters, buffers and modules are kept by kind ---
@@ -75,12 +79,12 @@ class Module:
             mark_changed(self)
 
     def _assign(self, name: str, value: Any) -> None:
-        kinds: list[tuple[dict[str, Any], type, str]] = [
-            (self._parameters, Parameter, "a Parameter"),
-            (self._modules, Module, "a Module"),
+        kinds: list[tuple[dict[str, Any], bool, str]] = [
+            (self._parameters, isinstance(value, Parameter), "a Parameter"),
+            (self._modules, _module_in(value) is not None, "a Module"),
         ]
-        for table, kind, described in kinds:
-            if isinstance(value, kind):
+        for table, is_of_kind, described in kinds:
+            if is_of_kind:
                 self._forget(name, keep=table)
                 table[name] = value
                 return
@@ -137,8 +141,16 @@ class Module:
     def __dir__(self) -> list[str]:
         return [*super().__dir__(), *self._parameters, *self._buffers, *self._modules]
 
+    def _check_name(self, name: str) -> None:
+        """A name is part of the dotted names in state dicts."""
+        if not isinstance(name, str) or not name or "." in name:
+            raise ModuleError(
+                f"{name!r} cannot name a part of {type(self).__name__}; wanted a str without dots"
+            )
+
     def register_parameter(self, name: str, param: Parameter | None) -> None:
         """Add a parameter, or None for one that this module goes without."""
+        self._check_name(name)
         if param is None:
             self._forget(name)
             self._parameters[name] = None
@@ -148,6 +160,7 @@ class Module:
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Add an array that is state but not trained; in the state dict if `persistent`."""
+        self._check_name(name)
         self._forget(name)
         self._buffers[name] = None if tensor is None else Parameter(tensor).data
         (self._unsaved.discard if persistent else self._unsaved.add)(name)
@@ -155,7 +168,8 @@ class Module:
 
     def add_module(self, name: str, module: Module | None) -> None:
         """Add a module under a name that need not be an identifier."""
-        if module is not None and not isinstance(module, Module):
+        self._check_name(name)
+        if module is not None and _module_in(module) is None:
             raise ModuleError(f"{name!r} is a {type(module).__name__}, wanted a Module or None")
         self._forget(name, keep=self._modules)
         self._modules[name] = module
@@ -166,8 +180,9 @@ class Module:
     # --- what is below ---
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The modules that are attributes of this one."""
-        return ((name, module) for name, module in self._modules.items() if module is not None)
+        """The modules that are attributes of this one; of a compiled one, what it compiles."""
+        found = ((name, _module_in(module)) for name, module in self._modules.items())
+        return ((name, module) for name, module in found if module is not None)
 
     def children(self) -> Iterator[Module]:
         """The modules that are attributes of this one."""
@@ -369,6 +384,12 @@ class Module:
             return f"{type(self).__name__}({extra})"
         inside = [*extra.split("\n"), *lines] if extra else lines
         return f"{type(self).__name__}(\n  " + "\n  ".join(inside) + "\n)"
+
+
+def _module_in(item: Any) -> Module | None:
+    """The module that `item` is, or that it is the compiled form of, as `compile` makes it."""
+    original = getattr(item, "__minicomp_original__", item)
+    return original if isinstance(original, Module) else None
 
 
 def _array(item: Any) -> Any:

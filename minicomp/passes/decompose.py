@@ -1,6 +1,6 @@
 """Composite ops written in terms of simpler ones, so that code generation need not know them.
 
-In: a graph. Out: a graph without `mean`, and whose matmuls are all of floats.
+In: a graph. Out: a graph without `mean` and `patches`, and whose matmuls are all of floats.
 
     %0 = mean(%x) {axes=[1], keepdims=false} : f32[8]
 becomes
@@ -30,6 +30,8 @@ def _decompose(value: Value) -> Value | None:
         return _mean(value)
     if value.op == "matmul" and value.dtype not in FLOATS:
         return _exact_matmul(value)
+    if value.op == "patches":
+        return _patches(value)
     return None
 
 
@@ -40,6 +42,19 @@ def _mean(value: Value) -> Value:
     total = build(value, "sum", wide, **value.attributes)
     count = prod(x.shape[axis] for axis in value.attributes["axes"])
     return casted(value, build(value, "div", total, full_like(total, count)), x.dtype)
+
+
+def _patches(value: Value) -> Value:
+    """Padding and windows, laid out as rows."""
+    (x,) = value.operands
+    attributes = dict(value.attributes)
+    low, high = (0, 0, *attributes.pop("low")), (0, 0, *attributes.pop("high"))
+    if any((*low, *high)):
+        zero = False if x.dtype == "bool" else 0.0 if x.dtype in FLOATS else 0
+        x = build(value, "pad", x, low=low, high=high, value=zero)
+    windows = build(value, "windows", x, axes=(2, 3), **attributes)
+    by_window = build(value, "transpose", windows, permutation=(0, 2, 3, 1, 4, 5))
+    return reshaped(value, by_window, value.shape)
 
 
 def _exact_matmul(value: Value) -> Value:

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 
 from minicomp.ir import Graph, Value
 from minicomp.ir.ops import kind
-from minicomp.kernels.lowering import Cluster, NotFusable, contiguous, fold_space, lower
+from minicomp.kernels.folds import fold_space
+from minicomp.kernels.lowering import Cluster, NotFusable, contiguous, lower
 
-#: Kinds that are computed by kernels; leaves and movement are inlined, assembly is memory.
+#: Kinds that are computed by kernels; leaves, movement and patches are inlined, assembly is memory.
 COMPUTED = ("pointwise", "gather", "reduction", "scan", "matmul")
 
 #: Worth a trip through memory rather than computing again: tens of instructions each.

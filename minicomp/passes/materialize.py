@@ -10,8 +10,9 @@ concatenation and an operand of a matmul are places where somebody else reads.
                                                               return %1
 
 A matmul's operand needs no copy where the movement ops leave it a strided view of a buffer: a
-transposed or sliced weight is read in place. Where one movement op follows another for so long
-that finding an element would take longer than a trip through memory, there is a copy halfway.
+transposed or sliced weight is read in place, and so are the images of which it has `patches`.
+Where one movement op follows another for so long that finding an element would take longer than a
+trip through memory, there is a copy halfway.
 """
 
 from __future__ import annotations
@@ -44,9 +45,10 @@ def materialize(graph: Graph, strides: Strides | None = None) -> Graph:
         operands = tuple(renamed[operand] for operand in value.operands)
         if kind(value) == "assembly":
             operands = tuple(copied(operand) for operand in operands)
-        elif value.op == "matmul":
+        elif value.op in ("matmul", "patches"):
             operands = tuple(
-                o if is_strided_view(o, strides or {}) else copied(o) for o in operands
+                o if o.op == "patches" or is_strided_view(o, strides or {}) else copied(o)
+                for o in operands
             )
         elif kind(value) == "movement" and kind(operands[0]) == "movement":
             moved = Value(value.op, operands, value.attributes, value.type)

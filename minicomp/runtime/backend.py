@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minicomp.kernels import LoopKernel, MatmulKernel
+from minicomp.kernels import LoopKernel, ProductKernel
 from minicomp.kernels.program import Buffer, Program
 from minicomp.options import Options
 from minicomp.runtime.steps import CompiledKernel, RunStep
@@ -89,6 +89,10 @@ class Backend(Protocol):
         """Arrays, identity and clock, for selection."""
 
     @property
+    def reads_windows(self) -> bool:
+        """Whether there are schedules for a ConvolutionKernel. Without, none is asked for."""
+
+    @property
     def alignment(self) -> int:
         """What the memory that the runtime makes begins at a multiple of, in bytes."""
 
@@ -106,11 +110,11 @@ class Backend(Protocol):
     def loop_kernel(self, kernel: LoopKernel) -> CompiledKernel:
         """The code of a LoopKernel."""
 
-    def schedules(self, kernel: MatmulKernel) -> Sequence[Any]:
+    def schedules(self, kernel: ProductKernel) -> Sequence[Any]:
         """The schedules that may do a product, the default first, each with a `label`."""
 
-    def matmul_kernel(self, kernel: MatmulKernel, schedule: Any) -> CompiledKernel:
-        """The code of a MatmulKernel under one of its schedules."""
+    def matmul_kernel(self, kernel: ProductKernel, schedule: Any) -> CompiledKernel:
+        """The code of a product under one of its schedules."""
 
     def stepwise(
         self, program: Program, arrays: Sequence[Any], extra: Sequence[Buffer]

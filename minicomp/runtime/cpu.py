@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from minicomp.codegen.generated import Generated
 from minicomp.codegen.llvm_program import Step, emit_program
 from minicomp.ir import numpy_dtype
 from minicomp.kernels.memory import ALIGNMENT, LARGE_BYTES, plan_memory
@@ -168,14 +169,12 @@ class NativeSegment:
         self.steps = steps
         self.use_disk_cache = all(step.kernel.use_disk_cache for step in steps)
         imports = {f"kernel{n}": step.kernel.address for n, step in enumerate(steps)}
-        text = emit_program(
-            [
-                Step(f"kernel{n}", step.buffers, step.kernel.units, step.kernel.grain)
-                for n, step in enumerate(steps)
-            ]
+        calls = tuple(
+            Step(f"kernel{n}", step.buffers, step.kernel.units, step.kernel.grain)
+            for n, step in enumerate(steps)
         )
         self.library = compile_ir(
-            text,
+            Generated(emit_program, calls),
             ["main"],
             imports={**imports, "minicomp_parallel_for": parallel_for_address()},
             needs=[step.kernel.library for step in steps],

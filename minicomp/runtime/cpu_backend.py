@@ -13,17 +13,24 @@ from typing import Any
 
 import numpy as np
 
+from minicomp.codegen.convolution_plan import ConvolutionSchedule
+from minicomp.codegen.convolution_schedules import convolution_schedules
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule
 from minicomp.codegen.matmul_schedules import schedules
 from minicomp.errors import DeviceError, DTypeError
 from minicomp.ir import dtype_name, numpy_dtype
-from minicomp.kernels import LoopKernel, MatmulKernel
+from minicomp.kernels import ConvolutionKernel, LoopKernel, ProductKernel
 from minicomp.kernels.memory import ALIGNMENT
 from minicomp.kernels.program import Buffer, Program
 from minicomp.options import Options
 from minicomp.runtime.backend import Layout
 from minicomp.runtime.cpu import CpuExecutable, address_of, aligned_empty, array_at
-from minicomp.runtime.cpu_kernels import CpuKernel, loop_kernel, matmul_kernel
+from minicomp.runtime.cpu_kernels import (
+    CpuKernel,
+    convolution_kernel,
+    loop_kernel,
+    matmul_kernel,
+)
 from minicomp.runtime.entry import Entry, is_native
 from minicomp.runtime.steps import ArrayView, ExternalStep, RunStep
 from minicomp.runtime.stepwise import StepwiseRun
@@ -41,6 +48,7 @@ class CpuBackend:
     name = "cpu"
     language = "LLVM IR"
     dtypes = CPU_DTYPES
+    reads_windows = True
     alignment = 1  # vector loads of any address take the same instructions
     large_alignment = ALIGNMENT  # but stores past the caches are of whole lines
 
@@ -49,6 +57,7 @@ class CpuBackend:
         self.device = HostDevice(self.threads)
         self.target = host_target()
         self.use_disk_cache = not options.force_disable_caches
+        prepare(self.use_disk_cache)
 
     def prepared(self, array: Any) -> np.ndarray:
         return prepared(array)
@@ -59,16 +68,25 @@ class CpuBackend:
     def loop_kernel(self, kernel: LoopKernel) -> CpuKernel:
         return loop_kernel(kernel, self.target, self.use_disk_cache)
 
-    def schedules(self, kernel: MatmulKernel) -> Sequence[CpuMatmulSchedule]:
+    def schedules(
+        self, kernel: ProductKernel
+    ) -> Sequence[CpuMatmulSchedule] | Sequence[ConvolutionSchedule]:
+        if isinstance(kernel, ConvolutionKernel):
+            return convolution_schedules(kernel, self.target, self.threads)
         return schedules(kernel, self.target, self.threads)
 
-    def matmul_kernel(self, kernel: MatmulKernel, schedule: CpuMatmulSchedule) -> CpuKernel:
+    def matmul_kernel(
+        self, kernel: ProductKernel, schedule: CpuMatmulSchedule | ConvolutionSchedule
+    ) -> CpuKernel:
+        if isinstance(kernel, ConvolutionKernel):
+            assert isinstance(schedule, ConvolutionSchedule)
+            return convolution_kernel(kernel, schedule, self.target, self.use_disk_cache)
+        assert isinstance(schedule, CpuMatmulSchedule)
         return matmul_kernel(kernel, schedule, self.target, self.use_disk_cache)
 
     def stepwise(
         self, program: Program, arrays: Sequence[np.ndarray], extra: Sequence[Buffer]
     ) -> CpuStepwiseRun:
-        prepare(self.use_disk_cache)
         return CpuStepwiseRun(program, arrays, extra, self.threads)
 
     def executable(

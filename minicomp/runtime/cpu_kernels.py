@@ -9,13 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from minicomp.codegen.convolution_plan import ConvolutionPlan, ConvolutionSchedule
+from minicomp.codegen.generated import Generated
+from minicomp.codegen.llvm_convolution import emit_convolution
 from minicomp.codegen.llvm_loops import emit_loop_kernel
 from minicomp.codegen.llvm_loops import units as loop_units
 from minicomp.codegen.llvm_matmul import emit_matmul, workspace
 from minicomp.codegen.llvm_matmul import units as matmul_units
 from minicomp.codegen.loop_schedule import schedule_loops
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule
-from minicomp.kernels import LoopKernel, MatmulKernel, Schedule
+from minicomp.kernels import ConvolutionKernel, Kernel, LoopKernel, MatmulKernel, Schedule
 from minicomp.runtime.jit import Library, assembly, compile_ir
 from minicomp.runtime.target import Target
 
@@ -33,9 +36,9 @@ class CpuKernel:
     units worth a thread.
     """
 
-    kernel: LoopKernel | MatmulKernel
+    kernel: Kernel
     schedule: Schedule
-    text: str  # LLVM IR
+    module: Generated
     units: int
     grain: int
     workspace: int
@@ -46,13 +49,18 @@ class CpuKernel:
     def library(self) -> Library:
         """Compiled when first asked for."""
         return compile_ir(
-            self.text, [self.kernel.name], self.target, use_disk_cache=self.use_disk_cache
+            self.module, [self.kernel.name], self.target, use_disk_cache=self.use_disk_cache
         )
+
+    @property
+    def text(self) -> str:
+        """The LLVM IR."""
+        return self.module.text
 
     @property
     def seconds(self) -> float:
         """A guess at how long the kernel takes on one thread."""
-        if isinstance(self.kernel, MatmulKernel):
+        if isinstance(self.kernel, MatmulKernel | ConvolutionKernel):
             return self.kernel.flops / FLOPS
         return self.units / self.grain * SHARE_SECONDS
 
@@ -72,9 +80,9 @@ class CpuKernel:
 def loop_kernel(kernel: LoopKernel, target: Target, use_disk_cache: bool = True) -> CpuKernel:
     """A LoopKernel with the schedule that fits it."""
     kernel, schedule = schedule_loops(kernel, target)
-    text = emit_loop_kernel(kernel, schedule, target)
+    module = Generated(emit_loop_kernel, kernel, schedule, target)
     count = loop_units(kernel, schedule)
-    return CpuKernel(kernel, schedule, text, count, schedule.grain, 0, target, use_disk_cache)
+    return CpuKernel(kernel, schedule, module, count, schedule.grain, 0, target, use_disk_cache)
 
 
 def matmul_kernel(
@@ -84,6 +92,21 @@ def matmul_kernel(
     use_disk_cache: bool = True,
 ) -> CpuKernel:
     """A MatmulKernel with the schedule given."""
-    text = emit_matmul(kernel, schedule, target)
+    module = Generated(emit_matmul, kernel, schedule, target)
     count, nbytes = matmul_units(kernel, schedule), workspace(kernel, schedule)
-    return CpuKernel(kernel, schedule, text, count, 1, nbytes, target, use_disk_cache)
+    return CpuKernel(kernel, schedule, module, count, 1, nbytes, target, use_disk_cache)
+
+
+def convolution_kernel(
+    kernel: ConvolutionKernel,
+    schedule: ConvolutionSchedule,
+    target: Target,
+    use_disk_cache: bool = True,
+) -> CpuKernel:
+    """A ConvolutionKernel with the schedule given."""
+    plan = ConvolutionPlan(kernel, schedule)
+    module, nbytes = (
+        Generated(emit_convolution, kernel, schedule, target),
+        plan.units * plan.workspace,
+    )
+    return CpuKernel(kernel, schedule, module, plan.units, 1, nbytes, target, use_disk_cache)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from minicomp.codegen.generated import Generated
 from minicomp.codegen.llvm_entry import ARENA, EPOCH, EntryPlan, emit_entry
 from minicomp.codegen.llvm_outputs import ArrayKind
 from minicomp.ir import ITEMSIZE
@@ -42,7 +43,9 @@ NUMPY_FUNCTIONS = {
 }
 
 
-class _MethodDefinition(ctypes.Structure):
+class MethodDefinition(ctypes.Structure):
+    """CPython's `PyMethodDef`."""
+
     _fields_ = (
         ("name", ctypes.c_char_p),
         ("function", ctypes.c_void_p),
@@ -80,13 +83,13 @@ class Entry:
             assert array is not None
             self.context[self.plan.constant_slot(position)] = address_of(array)
         self._library = compile_ir(
-            emit_entry(self.plan),
+            Generated(emit_entry, self.plan),
             ["entry"],
             imports={**self._imports(), "main": main.library.address("main")},
             needs=[main.library],
             use_disk_cache=main.use_disk_cache,
         )
-        self._definition = _MethodDefinition(
+        self._definition = MethodDefinition(
             b"entry", self._library.address("entry"), METH_FASTCALL, None
         )
         self._held: list[np.ndarray] = []
@@ -171,13 +174,15 @@ def is_native(executable: CpuExecutable) -> bool:
     return is_supported() and [type(part) for part in executable.segments] == [NativeSegment]
 
 
+def python_address(name: str) -> int:
+    """Where a function of Python's C API is."""
+    return ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
+
+
 @lru_cache
 def _python_symbols() -> dict[str, int]:
     """Addresses of what the generated code uses of Python and NumPy."""
-    addresses = {
-        name: ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value or 0
-        for name in PYTHON_FUNCTIONS
-    }
+    addresses = {name: python_address(name) for name in PYTHON_FUNCTIONS}
     addresses |= {name: _numpy_function(place) for name, place in NUMPY_FUNCTIONS.items()}
     addresses["ndarray_type"], addresses["none"] = id(np.ndarray), id(None)
     addresses["epoch"] = epoch.address()
@@ -188,8 +193,10 @@ def _numpy_function(position: int) -> int:
     """An entry of NumPy's C API, which is a table of pointers in a capsule."""
     from numpy._core import _multiarray_umath  # type: ignore[attr-defined]
 
-    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
-    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    # A prototype of our own: those of ctypes.pythonapi's attributes are everybody's.
+    get_pointer = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+        ("PyCapsule_GetPointer", ctypes.pythonapi)
+    )
     table = get_pointer(_multiarray_umath._ARRAY_API, None)
     return ctypes.cast(table, ctypes.POINTER(ctypes.c_void_p))[position] or 0
 
@@ -197,6 +204,6 @@ def _numpy_function(position: int) -> int:
 @lru_cache
 def _new_function() -> Callable[..., Any]:
     prototype = ctypes.PYFUNCTYPE(
-        ctypes.py_object, ctypes.POINTER(_MethodDefinition), ctypes.py_object, ctypes.c_void_p
+        ctypes.py_object, ctypes.POINTER(MethodDefinition), ctypes.py_object, ctypes.c_void_p
     )
     return prototype(("PyCFunction_NewEx", ctypes.pythonapi))

@@ -4,15 +4,13 @@
     library.address("kernel")      # an integer, for ctypes or another library's `imports`
 
 The IR is parsed, verified, put through a short list of passes, translated to an object file and
-linked by LLVM's ORC JIT. Object files are kept on disk, keyed by the text and the target, so that
-a second process only links. `assembly()` and `optimized_ir()` show the stages between, also for
-other targets than this machine.
+linked by LLVM's ORC JIT. Object files are kept on disk, keyed by the text, or what it would be
+generated from, and the target, so that a second process only links. `assembly()` and
+`optimized_ir()` show the stages between, also for other targets than this machine.
 """
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import os
 import threading
 import time
@@ -24,12 +22,12 @@ from weakref import WeakValueDictionary
 
 import llvmlite.binding as llvm
 
+from minicomp.codegen.generated import Generated
 from minicomp.disk_cache import DiskCache
 from minicomp.errors import InternalError
+from minicomp.fingerprint import fingerprint, source_digest
+from minicomp.runtime.lifetime import keep_forever
 from minicomp.runtime.target import Target, host_target
-
-# Part of every object's key: raise it when the passes or the options of code generation change.
-CODEGEN_VERSION = 1
 
 # What a module may declare, and find in this process, besides the `imports` it is linked with:
 # what the thread pool waits with. (LLVM itself adds calls of memcpy, fmod and their like.)
@@ -74,7 +72,7 @@ _numbers = count()
 
 
 def compile_ir(
-    ir_text: str,
+    module: str | Generated,
     exports: Sequence[str],
     target: Target | None = None,
     *,
@@ -82,7 +80,7 @@ def compile_ir(
     needs: Sequence[Library] = (),
     use_disk_cache: bool = True,
 ) -> Library:
-    """Compile a module, or find it compiled, and link it.
+    """Compile a module of LLVM IR, or find it compiled, and link it.
 
     `imports` gives the addresses of functions that the module declares; `needs` are the libraries
     they are in, kept alive with the result. Each module is a library of its own, so the names it
@@ -90,14 +88,16 @@ def compile_ir(
     """
     target = target or host_target()
     symbols = dict(imports or {})
-    key = _key(ir_text, target)
+    if isinstance(module, Generated) and not use_disk_cache:
+        module = module.text  # nothing is to be taken from earlier than now
+    key = _key(module, target)
     memo_key = (key, tuple(exports), tuple(sorted(symbols.items())))
     with _lock:
         library = _linked.get(memo_key)
         if library is not None:
             statistics.reused += 1
             return library
-        code = _object_code(key, ir_text, target, symbols, use_disk_cache)
+        code = _object_code(key, module, target, symbols, use_disk_cache)
         library = Library(_link(code, exports, symbols), exports, tuple(needs))
         _linked[memo_key] = library
         return library
@@ -116,13 +116,18 @@ def optimized_ir(ir_text: str, target: Target | None = None) -> str:
         return str(_optimized(ir_text, _machine(target or host_target())))
 
 
-def _key(ir_text: str, target: Target) -> str:
-    parts = [CODEGEN_VERSION, llvm.llvm_version_info, target, ir_text]
-    return hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+def _key(module: str | Generated, target: Target) -> str:
+    content = module.key if isinstance(module, Generated) else module
+    # The source is in the key for the passes and the options of code generation that are below.
+    return fingerprint(source_digest(), llvm.llvm_version_info, target, content)
 
 
 def _object_code(
-    key: str, ir_text: str, target: Target, imports: Mapping[str, int], use_disk_cache: bool
+    key: str,
+    module: str | Generated,
+    target: Target,
+    imports: Mapping[str, int],
+    use_disk_cache: bool,
 ) -> bytes:
     code = _cache.get(key) if use_disk_cache else None
     if code is not None:
@@ -130,9 +135,10 @@ def _object_code(
         return code
     start = time.perf_counter()
     machine = _machine(target)
-    module = _optimized(ir_text, machine)
-    _check_declarations(module, imports)
-    code = machine.emit_object(module)
+    text = module.text if isinstance(module, Generated) else module
+    optimized = _optimized(text, machine)
+    _check_declarations(optimized, imports)
+    code = machine.emit_object(optimized)
     statistics.compiled += 1
     statistics.compile_seconds += time.perf_counter() - start
     if use_disk_cache:
@@ -173,15 +179,7 @@ def _machine(target: Target) -> llvm.TargetMachine:
 
 
 def _optimized(ir_text: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
-    """Parse, verify, and run the passes.
-
-    The generators emit loops already vectorised and unrolled, so the passes are few: variables to
-    registers, without which softmax takes 1.7 times as long and column sums 1.8 times; the test
-    of a loop to its bottom, up to a tenth of a short body's time; and what tidies up after them.
-    LLVM's own simplification pipeline takes four times as long as these together. It makes the
-    same code of matmul, softmax and layer norm; only moving loads out of loops, which is not to
-    be had alone, gains a tenth where a generator leaves one inside.
-    """
+    """Parse, verify, and run the passes."""
     try:
         module = llvm.parse_assembly(ir_text, context=llvm.create_context())
         module.triple = machine.triple
@@ -190,6 +188,23 @@ def _optimized(ir_text: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     except RuntimeError as error:
         message = _with_line(error, ir_text)
         raise InternalError(f"LLVM rejects a generated module: {message}") from error
+    # A builder is for one run: it adds to what a run calls back, so that each takes longer.
+    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options())
+    _passes().run(module, builder)
+    return module
+
+
+@lru_cache
+def _passes() -> llvm.ModulePassManager:
+    """The passes, listed once: LLVM keeps 4 kB of each list that has run.
+
+    The generators emit loops already vectorised and unrolled, so the passes are few: variables to
+    registers, without which softmax takes 1.7 times as long and column sums 1.8 times; the test
+    of a loop to its bottom, up to a tenth of a short body's time; and what tidies up after them.
+    LLVM's own simplification pipeline takes four times as long as these together. It makes the
+    same code of matmul, softmax and layer norm; only moving loads out of loops, which is not to
+    be had alone, gains a tenth where a generator leaves one inside.
+    """
     passes = llvm.create_new_module_pass_manager()
     passes.add_always_inliner_pass()
     passes.add_sroa_pass()
@@ -197,8 +212,8 @@ def _optimized(ir_text: str, machine: llvm.TargetMachine) -> llvm.ModuleRef:
     passes.add_loop_rotate_pass()
     passes.add_instruction_combine_pass()
     passes.add_simplify_cfg_pass()
-    passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options()))
-    return module
+    keep_forever(passes)
+    return passes
 
 
 def _with_line(error: RuntimeError, ir_text: str) -> str:
@@ -237,15 +252,6 @@ def _link(code: bytes, exports: Sequence[str], imports: Mapping[str, int]) -> ll
         return builder.link(_linker(), f"minicomp.{next(_numbers)}")
     except RuntimeError as error:
         raise InternalError(f"cannot link generated code: {error}") from error
-
-
-def keep_forever(thing: object) -> None:
-    """Never free `thing`, not even when the interpreter shuts down.
-
-    Python frees what modules hold in no useful order then, while threads may still be inside
-    generated code. The process's end frees the memory anyway.
-    """
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
 
 
 # A child of fork() has a copy of the lock: nobody else may be holding it at that moment.

@@ -14,7 +14,7 @@ from minicomp import tree
 from minicomp.errors import UnsupportedError
 from minicomp.explain import Explanation, KernelRecord
 from minicomp.ir import Graph, Value, numpy_dtype
-from minicomp.kernels import MatmulKernel
+from minicomp.kernels import ConvolutionKernel, LoopKernel, MatmulKernel
 from minicomp.kernels.program import Program, arguments_of
 from minicomp.runtime.backend import Backend, Executable, Layout, device_of
 from minicomp.runtime.steps import CompiledKernel, ExternalStep, KernelStep, RunStep
@@ -23,6 +23,9 @@ from minicomp.tracing.record import Cell
 
 #: language -> the method that shows it, and where code in that language runs
 LANGUAGES = {"LLVM IR": ("llvm_ir()", "the CPU"), "PTX": ("ptx()", "CUDA")}
+
+#: what kinds of kernels are called in an explanation
+KINDS = {LoopKernel: "loop", MatmulKernel: "matmul", ConvolutionKernel: "convolution"}
 
 
 class StaleError(Exception):
@@ -116,7 +119,7 @@ class Specialization:
         if isinstance(step, ExternalStep):
             return KernelRecord(step.name, "external", ("matmul",), buffers)
         kernel = step.kernel.kernel
-        kind = "matmul" if isinstance(kernel, MatmulKernel) else "loop"
+        kind = KINDS[type(kernel)]
         return KernelRecord(kernel.name, kind, kernel.operations, buffers)
 
     def kernels(self) -> list[CompiledKernel]:

@@ -22,10 +22,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from minicomp.codegen.generated import Generated
 from minicomp.codegen.llvm_threads import emit_thread_pool
 from minicomp.codegen.llvm_waiting import MAX_THREADS
 from minicomp.errors import OptionError
-from minicomp.runtime.jit import compile_ir, keep_forever
+from minicomp.runtime.jit import compile_ir
+from minicomp.runtime.lifetime import keep_forever
 from minicomp.runtime.target import host_target
 
 #: Longest wait for workers at the process's end; one may be inside a long kernel.
@@ -100,8 +102,8 @@ class _Pool:
     """The generated code of the pool, and the Python threads inside it."""
 
     def __init__(self, use_disk_cache: bool) -> None:
-        text = emit_thread_pool(host_target().architecture, time.CLOCK_MONOTONIC)
-        self.library = compile_ir(text, [*_FUNCTIONS, *_VARIABLES], use_disk_cache=use_disk_cache)
+        module = Generated(emit_thread_pool, host_target().architecture, time.CLOCK_MONOTONIC)
+        self.library = compile_ir(module, [*_FUNCTIONS, *_VARIABLES], use_disk_cache=use_disk_cache)
         self.functions = {
             name: kind(self.library.address(name)) for name, kind in _FUNCTIONS.items()
         }

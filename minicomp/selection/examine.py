@@ -12,6 +12,7 @@ generated, runs once as it will run later, and its final output is compared as w
 from __future__ import annotations
 
 import functools
+import textwrap
 import zlib
 from dataclasses import dataclass
 from typing import Any
@@ -152,7 +153,7 @@ class Examiner:
         if not self.is_trusting:
             device.fill(out, trial.poison)
         try:
-            external(read_only(copies[0]), read_only(copies[1]), out)
+            external(read_only(copies[0]), read_only(copies[1]), _handed_out(out))
             result = device.to_host(out)
         except KeyboardInterrupt:
             raise
@@ -191,8 +192,9 @@ class Examiner:
     def _check_device(self, name: str, error: BaseException) -> None:
         """After a failure of candidate `name`: CudaError where it has taken the device with it."""
         if not self.device.is_usable():
+            reason = textwrap.shorten(cause_text(error), 120, placeholder=" ...")
             raise CudaError(
-                f"the candidate {name!r} crashed on the GPU ({cause_text(error)}), and with it "
+                f"the candidate {name!r} crashed on the GPU ({reason}), and with it "
                 f"the CUDA context, which cannot be repaired: start the process again, without "
                 f"{name!r} in external_matmul if it is yours",
                 what=self.site.op,
@@ -205,6 +207,12 @@ class Examiner:
         if epilogue is None:
             return product
         return checking.output_reference(product, self.site.product_dtype, epilogue)
+
+
+def _handed_out(array: Any) -> Any:
+    """A NumPy array as an object of its own over the same memory, any other array as it is: what
+    an external does to the object's shape, strides or dtype stays with that object."""
+    return array.view() if isinstance(array, np.ndarray) else array
 
 
 def _random_values(

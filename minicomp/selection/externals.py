@@ -112,7 +112,7 @@ def external(
 def _checked_devices(devices: Iterable[str] | str | None) -> tuple[str, ...] | None:
     if devices is None:
         return None
-    names = (devices,) if isinstance(devices, str) else tuple(devices)
+    names = (devices,) if isinstance(devices, str) else _elements("devices", devices)
     for name in names:
         if name not in DEVICES:
             raise OptionError(f"external() knows the devices {', '.join(DEVICES)}, got {name!r}")
@@ -120,16 +120,23 @@ def _checked_devices(devices: Iterable[str] | str | None) -> tuple[str, ...] | N
 
 
 def _checked_dtypes(dtypes: Iterable[Any]) -> tuple[str, ...]:
-    names = tuple(dtype_name(dtype) for dtype in _listed(dtypes))
+    # A single dtype is taken for a list of one, as a type is iterable by accident only.
+    is_single = isinstance(dtypes, str | type | np.dtype)
+    names = tuple(map(dtype_name, (dtypes,) if is_single else _elements("dtypes", dtypes)))
     for name in names:
         if name not in FLOATS + INTEGERS:
             raise OptionError(f"external() wants dtypes that can be multiplied, got {name}")
     return names
 
 
-def _listed(dtypes: Any) -> Iterable[Any]:
-    """A single dtype is taken for a list of one, as a type is iterable by accident only."""
-    return (dtypes,) if isinstance(dtypes, str | type | np.dtype) else dtypes
+def _elements(what: str, values: Any) -> tuple[Any, ...]:
+    try:
+        elements = tuple(values)
+    except TypeError:
+        raise OptionError(f"external() wants a list of {what}, got {values!r}") from None
+    if not elements:
+        raise OptionError(f"external() got no {what}: it would never be offered; None means all")
+    return elements
 
 
 def register(callables: Iterable[Callable]) -> tuple[External, ...]:

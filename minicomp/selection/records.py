@@ -10,17 +10,16 @@ minicomp's own source, so that an upgrade forgets what it might have changed.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from minicomp.errors import CacheWarning
+from minicomp.fingerprint import source_digest
 from minicomp.options import Options
 from minicomp.selection.candidates import KINDS, OK, STATUSES, Candidate, CandidateReport
 from minicomp.selection.site import CallSite
@@ -76,20 +75,12 @@ def record_key(
         "candidates": offered,
         "external_check": options.external_check,
         "matmul_precision": options.matmul_precision,
-        # A choice that a small budget cut short is not what a larger one would find.
+        # A choice that a small budget cut short is not what a larger one would find, and what one
+        # tolerance calls a tie another does not.
         "budget": options.autotune_budget_seconds,
+        "tie_tolerance": options.autotune_tie_tolerance,
     }
     return Key(json.dumps(parts), is_lasting)
-
-
-@functools.cache
-def source_digest() -> str:
-    """A digest of minicomp's source: what it generates may change with any of it."""
-    root = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 class Memory:

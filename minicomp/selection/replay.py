@@ -11,6 +11,7 @@ from such a file (or the same as a dict) the candidate to take at each call site
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +44,7 @@ def choices_document(choices: Iterable[Choice]) -> dict[str, Any]:
 
 def save_choices(path: str | os.PathLike, choices: Iterable[Choice]) -> None:
     """Write the choices to `path` as JSON; an existing file is replaced in one step. ChoicesError
-    where there is no such folder."""
+    where it cannot be written."""
     text = json.dumps(choices_document(choices), indent=2) + "\n"
     target = Path(path)
     if not target.parent.is_dir():
@@ -52,8 +53,11 @@ def save_choices(path: str | os.PathLike, choices: Iterable[Choice]) -> None:
     try:
         draft.write_text(text)
         draft.replace(target)
+    except OSError as error:
+        raise ChoicesError(f"cannot save choices to {target}: {error.strerror or error}") from error
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

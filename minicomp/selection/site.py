@@ -30,7 +30,9 @@ class CallSite:
     """One product `a @ b`; a pair in `shapes`, `strides` (in elements) and `dtypes` is (a, b).
 
     `epilogue` is the text of what follows the product in the same step (bias, activation, ...),
-    empty if nothing does. Two sites are equal if all but their location is.
+    empty if nothing does. `windows` says of which windows of which images the rows of a are, where
+    minicomp's own candidates read these in place: a convolution. Two sites are equal if all but
+    their location is.
     """
 
     op: str
@@ -39,6 +41,7 @@ class CallSite:
     dtypes: tuple[str, str]
     device: str = "cpu"
     epilogue: str = ""
+    windows: str = ""
     location: Location | None = field(default=None, compare=False)
 
     @property
@@ -49,7 +52,8 @@ class CallSite:
             for dtype, shape, strides in zip(self.dtypes, self.shapes, self.strides, strict=True)
         )
         epilogue = f", then {self.epilogue}" if self.epilogue else ""
-        return f"{self.op} {operands} on {self.device}{epilogue}"
+        windows = f", a of {self.windows}" if self.windows else ""
+        return f"{self.op} {operands} on {self.device}{windows}{epilogue}"
 
     @property
     def depth(self) -> int:

@@ -53,7 +53,6 @@ class Batch:
         self.warps_per_block = -(-self.threads_per_block // 32)
         self.total = blocks * self.warps_per_block * 32
         places = np.arange(self.total)
-        self.numbers = places
         self.block_in_batch = places // (self.warps_per_block * 32)
         self.thread_in_block = places % (self.warps_per_block * 32)
         self.block_of_thread = self.block_in_batch

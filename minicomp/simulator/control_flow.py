@@ -49,7 +49,6 @@ class Block:
     #: numbers of instructions; a `Converge` is alone in its block, control comes last
     instructions: list[int]
     leave: Leave
-    #: the block's first line, for messages
     converge: Converge | None = None
 
 
@@ -152,11 +151,11 @@ def _numbered(draft: _Draft, order: dict[Point, int]) -> Block:
 
 @dataclass(frozen=True)
 class Usage:
-    """The registers that an instruction reads and writes, and whether it always does (no guard)."""
+    """The registers that an instruction reads and writes, and the predicate that guards it."""
 
     reads: frozenset[Register]
     writes: frozenset[Register]
-    always: bool
+    guard: Register | None
 
 
 def maybe_undefined(blocks: Sequence[Block], usage: Sequence[Usage]) -> set[Register]:
@@ -174,9 +173,12 @@ def maybe_undefined(blocks: Sequence[Block], usage: Sequence[Usage]) -> set[Regi
         block = blocks[number]
         written = known[number] or frozenset()
         for position in block.instructions:
-            suspects |= usage[position].reads - written
-            if usage[position].always:
-                written |= usage[position].writes
+            use = usage[position]
+            suspects |= use.reads - written
+            if use.guard is None:
+                written |= use.writes
+            elif use.guard not in written:
+                suspects.add(use.guard)
         if isinstance(block.leave, Fork) and block.leave.guard.register not in written:
             suspects.add(block.leave.guard.register)
         for target in successors(block.leave):

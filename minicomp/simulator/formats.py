@@ -40,7 +40,8 @@ MODES = ("rn", "rz", "rm", "rp", "rna")
 
 def _away_from_zero(x: Array) -> Array:
     whole = np.trunc(x)
-    return whole + np.where(np.abs(x - whole) >= 0.5, np.copysign(1.0, x), 0.0)
+    rounded = whole + np.where(np.abs(x - whole) >= 0.5, np.copysign(1.0, x), 0.0)
+    return np.copysign(rounded, x)  # -0.0 + 0.0 would be 0.0
 
 
 _ROUND: dict[str, Callable[[Array], Array]] = {

@@ -37,6 +37,12 @@ class Token(NamedTuple):
 
 def tokens(text: str) -> list[Token]:
     """The tokens of `text`, and one of kind "end". Raises PTXSyntaxError."""
+    if not text.isascii():
+        place = next(place for place, character in enumerate(text) if not character.isascii())
+        raise PTXSyntaxError(
+            f"found {text[place]!r}; PTX is ASCII, its comments too",
+            what=f"line {text.count(chr(10), 0, place) + 1}",
+        )
     found, position, line = [], 0, 1
     for match in _TOKEN.finditer(text):
         if match.start() != position:

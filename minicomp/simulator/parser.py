@@ -68,7 +68,6 @@ class _Parser:
         self.next: Token = self.tokens[0]
         self.shared: list[SharedArray] = []
         self.scopes: list[_Scope] = []
-        self.numbers = count()
         self.scope_numbers = count(1)
         #: (instruction's position, prefixes of the scopes around it) of branches, to look up last
         self.branches: list[tuple[int, list[_Scope]]] = []
@@ -76,12 +75,14 @@ class _Parser:
     # --- tokens ---
 
     def fail(self, message: str, line: int | None = None) -> NoReturn:
-        line = self.next.line if line is None else line
+        """PTXSyntaxError about a line, by default that of the token taken last."""
+        if line is None:
+            line = self.tokens[max(self.position - 1, 0)].line
         text = self.lines[line - 1].strip()
         raise PTXSyntaxError(message, what=f"line {line}: {text[:120]}")
 
     def wanted(self, what: str) -> NoReturn:
-        self.fail(f"found {self.next.text[:40]}, wanted {what}")
+        self.fail(f"found {self.next.text[:40]}, wanted {what}", self.next.line)
 
     def advance(self) -> Token:
         token = self.next
@@ -107,11 +108,17 @@ class _Parser:
 
     def integer(self, what: str) -> int:
         negative = self.accept("-")
-        line = self.next.line
-        value = _number(self.take("number", what))
-        if value.floating or abs(int(value.value)) >= 1 << 64:
-            self.fail(f"wanted {what}", line)
+        value = self.number(what)
+        if value.floating or value.value >= 1 << 64:
+            self.fail(f"wanted {what}")
         return -int(value.value) if negative else int(value.value)
+
+    def number(self, what: str) -> Immediate:
+        text = self.take("number", what)
+        try:
+            return _number(text)
+        except ValueError:
+            self.fail(f"{text[:40]} is not a number")
 
     # --- the module ---
 
@@ -266,7 +273,7 @@ class _Parser:
         type, scope = self.type(), self.scopes[-1]
         while True:
             name = self.take("name", "a register's name")
-            if name in scope.registers or name in scope.ranges or name in SPECIALS:
+            if name in scope.ranges or name in SPECIALS or self.find(entry, scope, name):
                 self.fail(f"a second register {name}")
             if self.accept("<"):
                 number = self.integer("a number of registers")
@@ -286,17 +293,23 @@ class _Parser:
         return register
 
     def look_up(self, entry: Entry, name: str) -> Register | None:
-        stem = name.rstrip("0123456789")
-        digits = name[len(stem) :]
+        """The register that a name means here, from the innermost scope out."""
         for scope in reversed(self.scopes):
-            if name in scope.registers:
-                return scope.registers[name]
+            register = self.find(entry, scope, name)
+            if register is not None:
+                return register
+        return None
+
+    def find(self, entry: Entry, scope: _Scope, name: str) -> Register | None:
+        """The register of that name that one scope declares."""
+        if name not in scope.registers:
+            stem = name.rstrip("0123456789")
+            digits = name[len(stem) :]
             number, type = scope.ranges.get(stem, (0, None))
             canonical = digits == "0" or (digits and digits[0] != "0" and len(digits) < 8)
             if type is not None and canonical and int(digits) < number:
                 scope.registers[name] = self.new_register(entry, name, type)
-                return scope.registers[name]
-        return None
+        return scope.registers.get(name)
 
     def instruction(self, entry: Entry) -> Instruction:
         start, line = self.position, self.next.line
@@ -318,9 +331,7 @@ class _Parser:
         negated = self.accept("!")
         register = self.look_up(entry, self.take("name", "a predicate"))
         if register is None or register.type.kind != "pred":
-            self.position -= 1
-            self.next = self.tokens[self.position]
-            self.wanted("a predicate register, declared")
+            self.fail("wanted a predicate register, declared")
         return Guard(register, negated)
 
     # --- operands ---
@@ -366,7 +377,7 @@ class _Parser:
         negative = self.next.text == "-"
         if self.next.text in ("-", "+"):
             self.advance()
-        value = _number(self.take("number", "a number"))
+        value = self.number("a number")
         return Immediate(-value.value, value.floating) if negative else value
 
     def address(self, entry: Entry) -> Address:
@@ -407,9 +418,10 @@ def _joined(parts: list[Token]) -> str:
     """An instruction's text again, with one space where spaces are."""
     text = ""
     for token in parts:
-        tight = token.kind == "dotted" or token.text in (",", "]", "}", "|", "+", "-")
-        after = text.endswith(("[", "{", "|", "+", "-", "@", "!")) or not text
-        text += token.text if tight or after else " " + token.text
+        tight = token.kind == "dotted" or token.text in (",", "]", "}", "|")
+        tight |= token.text in ("+", "-") and not text.endswith(",")
+        after = text.endswith(("[", "{", "|", "+", "-", "@", "!"))
+        text += token.text if tight or after or not text else " " + token.text
     return text
 
 
@@ -426,4 +438,4 @@ def _number(text: str) -> Immediate:
         return Immediate(int(plain, 2))
     if "." in plain or "e" in plain.lower():
         return Immediate(float(plain), True)
-    return Immediate(int(plain[:40], 8 if len(plain) > 1 and plain[0] == "0" else 10))
+    return Immediate(int(plain, 8 if len(plain) > 1 and plain[0] == "0" else 10))

@@ -55,13 +55,13 @@ def program(entry: Entry) -> Program:
     for number, instruction in enumerate(entry.instructions):
         form = Form(instruction, number, slots)
         decoded.append(_decode(form))
-        reads = frozenset(form.reads)
-        usage.append(Usage(reads, frozenset(form.writes), instruction.guard is None))
+        reads, writes = frozenset(form.reads), frozenset(form.writes)
+        guard = instruction.guard.register if instruction.guard else None
+        usage.append(Usage(reads, writes, guard))
         if form.shared_bytes:
             granules.append(form.shared_bytes)
-        if instruction.guard:
-            register = instruction.guard.register
-            guards[register] = form.source(register, PRED)
+        if guard is not None:
+            guards[guard] = form.source(guard, PRED)
     ordered = blocks(entry, decoded)
     suspects = maybe_undefined(ordered, usage)
     actions = [

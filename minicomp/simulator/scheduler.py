@@ -218,7 +218,8 @@ class Scheduler:
             return None
         present = np.zeros(batch.total, bool)
         present[threads.index] = True
-        lanes = _lane_bits(present | batch.gone)
+        # an instruction for all lanes is not for a warp of which some have returned
+        lanes = _lane_bits(present if converge.members is None else present | batch.gone)
         missing = (members & ~lanes[threads.numbers >> 5]) != 0
         if not missing.any():
             return None
@@ -253,6 +254,8 @@ class Scheduler:
             if place in threads.numbers:
                 waits = self.instructions[self.blocks[number].instructions[0]]
                 return f"waits for lanes of its warp at {waits.place}"
+        if self.batch.thread_in_block[place] >= self.batch.threads_per_block:
+            return "is not in the block"
         returned = int(self.batch.returned_at[place])
         at = f" at {self.instructions[returned].place}" if returned >= 0 else ""
         return f"has returned{at}"
@@ -286,18 +289,15 @@ class Scheduler:
         instruction = self.instructions[self.blocks[number].instructions[0]]
         place = int(threads.numbers[0])
         members = int(self.members(converge.members, instruction, threads)[0])
-        warp = threads.numbers[threads.numbers >> 5 == place >> 5]
-        absent = [
-            lane
-            for lane in range(32)
-            if members >> lane & 1
-            and (place & ~31) + lane not in warp
-            and not self.batch.gone[(place & ~31) + lane]
-        ]
-        other = (place & ~31) + absent[0]
+        first = place & ~31
+        there = np.zeros(32, bool)
+        there[threads.numbers[threads.numbers >> 5 == place >> 5] - first] = True
+        if converge.members is not None:
+            there |= self.batch.gone[first : first + 32]
+        absent = next(lane for lane in range(32) if members >> lane & 1 and not there[lane])
         raise SimulationError(
-            f"{self.batch.thread_name(place)} waits for ever for lane {absent[0]} of its warp: "
-            f"{self.batch.thread_name(other)} {self.whereabouts(other)}",
+            f"{self.batch.thread_name(place)} waits for ever for lane {absent} of its warp, "
+            f"which {self.whereabouts(first + absent)}",
             what=instruction.place,
         )
 

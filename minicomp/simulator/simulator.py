@@ -6,6 +6,7 @@ See the package's docstring for an example.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,6 +32,8 @@ BATCH_SHARED = 1 << 25
 INSTRUCTION_BUDGET = 2_000_000
 
 MOST_THREADS = 1024
+#: of shared memory that a kernel declares with a size; more has to be asked for at the launch
+MOST_STATIC_BYTES = 48 * 1024
 MOST_BLOCKS = (2**31 - 1, 65535, 65535)
 
 Size = int | Sequence[int]
@@ -51,27 +54,37 @@ def _load(text: str) -> LoadedModule:
 
 
 class Simulator:
-    """A device with memory of its own. `instruction_budget` is how many instructions the threads
-    of a batch may run, counted once where they run together, before a loop counts as infinite."""
+    """A device with memory of its own, which several Python threads may use: one at a time does.
+
+    `instruction_budget` is how many instructions the threads of a batch may run, counted once
+    where they run together, before a loop counts as infinite.
+    """
 
     def __init__(self, instruction_budget: int = INSTRUCTION_BUDGET):
         self.instruction_budget = instruction_budget
         self.memory = GlobalMemory()
+        # the collector may free a buffer while this thread launches: it may enter again
+        self._lock = threading.RLock()
 
     def allocate(self, size: int) -> int:
         """A pointer to `size` bytes, 256-byte aligned, which count as never written."""
-        return self.memory.allocate(size)
+        with self._lock:
+            return self.memory.allocate(size)
 
     def free(self, pointer: int) -> None:
-        self.memory.free(pointer)
+        """Give a buffer back: accesses to it are out of bounds from now on."""
+        with self._lock:
+            self.memory.free(pointer)
 
     def write(self, pointer: int, array: Array) -> None:
         """Copy an array's elements to the device."""
-        self.memory.write(pointer, array)
+        with self._lock:
+            self.memory.write(pointer, array)
 
     def read(self, pointer: int, size: int) -> Array:
         """A copy of `size` bytes of the device."""
-        return self.memory.read(pointer, size)
+        with self._lock:
+            return self.memory.read(pointer, size)
 
     def load(self, text: str) -> LoadedModule:
         """Parse and check PTX; remembered by its text. Raises PTXSyntaxError."""
@@ -93,7 +106,7 @@ class Simulator:
         program = module.programs[entry]
         launch = self._launch(program, _three(grid), _three(block), arguments, shared_bytes)
         blocks = math.prod(launch.grid)
-        with np.errstate(all="ignore"):
+        with self._lock, np.errstate(all="ignore"):
             _run(program, launch, blocks)
         lines = line_counts(program.entry.instructions, launch.counters.counts)
         return Report(entry, launch.grid, launch.block, lines)
@@ -121,7 +134,13 @@ class Simulator:
             fail(f"block {block} has more threads than .maxntid {entry.most_threads}")
         if len(arguments) != len(entry.parameters):
             fail(f"{len(arguments)} arguments, wanted {len(entry.parameters)}")
-        if not 0 <= shared_bytes + program.shared_layout.static_bytes <= MAX_SHARED:
+        static_bytes = program.shared_layout.static_bytes
+        if static_bytes > MOST_STATIC_BYTES:
+            fail(
+                f"{static_bytes} bytes of shared arrays; wanted at most {MOST_STATIC_BYTES}, and "
+                "the rest as .extern .shared, with shared_bytes at the launch"
+            )
+        if not 0 <= shared_bytes + static_bytes <= MAX_SHARED:
             fail(f"{shared_bytes} bytes of dynamic shared memory; a block has {MAX_SHARED} in all")
         values = {
             f"param {parameter.name}": argument

@@ -20,6 +20,7 @@ import numpy as np
 from minicomp import functional as F
 from minicomp import tree
 from minicomp.errors import TraceError
+from minicomp.tracing import numpy_functions
 from minicomp.tracing.record import Cell, Symbolic, is_tracing, user_location
 
 Table = dict[Callable[..., Any], Callable[..., Any]]
@@ -47,6 +48,7 @@ UFUNCS = _table(
         "isfinite matmul"
     )
     | {"rint": F.round}
+    | {name: getattr(numpy_functions, name) for name in ("fabs", "divmod", "logaddexp")}
 )
 
 #: what ufunc.reduce means, e.g. np.add.reduce
@@ -94,6 +96,10 @@ FUNCTIONS = _table(
         "shape": lambda x: tuple(x.shape),
         "ndim": lambda x: len(x.shape),
         "size": lambda x, axis=None: x.size if axis is None else x.shape[axis],
+    }
+    | {
+        name: getattr(numpy_functions, name)
+        for name in ("vstack", "hstack", "column_stack", "inner", "diff", "ptp", "count_nonzero")
     }
 )
 

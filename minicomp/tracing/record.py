@@ -90,18 +90,19 @@ def type_of(operand: Any) -> TensorType:
     return found
 
 
-_current: ContextVar[Recorder | None] = ContextVar("minicomp_recorder", default=None)
+#: The trace that is being made by this thread or task.
+RECORDER: ContextVar[Recorder | None] = ContextVar("minicomp_recorder", default=None)
 
 
 def current() -> Recorder | None:
     """The recorder of the trace under way in this thread, if there is one."""
-    return _current.get()
+    return RECORDER.get()
 
 
 def is_tracing() -> bool:
     """Whether a trace is under way. A compiled module that is called in one steps aside: it calls
     the function it was compiled from, which so becomes part of the caller's graph."""
-    return _current.get() is not None
+    return RECORDER.get() is not None
 
 
 class Recorder:
@@ -123,6 +124,7 @@ class Recorder:
         self.device = device
         self.values: list[Value] = []
         self.bindings: dict[str, Any] = {}
+        self.called: list[Any] = []  # the modules that were called, outer ones before inner ones
         # Symbolic tensors of what is already in the graph, by id. `_kept` holds on to the arrays
         # themselves, since an id may be used again once its object is gone.
         self._lifted: dict[int, Any] = {}
@@ -130,12 +132,12 @@ class Recorder:
         self._token: Token | None = None
 
     def __enter__(self) -> Recorder:
-        self._token = _current.set(self)
+        self._token = RECORDER.set(self)
         return self
 
     def __exit__(self, *exception: object) -> None:
         assert self._token is not None
-        _current.reset(self._token)
+        RECORDER.reset(self._token)
         # Tensors refer to their recorder: what it knew of them would keep all of them, and the
         # memory of the arrays, until the next collection of garbage.
         self._lifted.clear()
@@ -214,7 +216,7 @@ def apply(op: str, *operands: Any, **attributes: Any) -> Any:
     Raises ShapeError, DTypeError, DeviceError or AttributeValueError as the table's type rule
     does, naming the op and the user's line.
     """
-    recorder = _current.get()
+    recorder = RECORDER.get()
     if recorder is not None:
         return recorder.record(op, operands, attributes)
     leaves = []

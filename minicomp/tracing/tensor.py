@@ -98,6 +98,15 @@ class TensorOperators:
     def __divmod__(self, other: Any) -> tuple[Any, Any]:
         return F.floor_divide(self, other), F.remainder(self, other)
 
+    def __rdivmod__(self, other: Any) -> tuple[Any, Any]:
+        return F.floor_divide(other, self), F.remainder(other, self)
+
+    def _refuse_shift(self, other: Any) -> NoReturn:
+        raise UnsupportedError("shifts are not supported; multiply by a power of two, or divide "
+                               "with //", what="<< or >>", location=user_location())  # fmt: skip
+
+    __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _refuse_shift
+
     def __len__(self) -> int:
         if not self.shape:
             raise TraceError("a tensor without axes has no length", what="len()",
@@ -275,6 +284,12 @@ class Tensor(TensorOperators, Symbolic):
 
     def __index__(self) -> NoReturn:  # noqa: PLE0305
         self._refuse("an index, a size or range()", "it is no Python int", SIZE)
+
+    def __format__(self, specification: str) -> str:
+        if specification:
+            self._refuse(f"the format {specification!r}", "it is no Python number",
+                         "print the tensor itself, or the result after the call")  # fmt: skip
+        return str(self)
 
     def item(self, *args: Any) -> NoReturn:
         self._refuse("item()", "it is no Python number", NUMBER)

@@ -58,10 +58,11 @@ class Signature:
 @dataclass(frozen=True)
 class Traced:
     """A graph, and the signature of the calls that it is for. Inputs are in the signature's
-    order."""
+    order. `called` are the modules that were called on the way."""
 
     graph: Graph
     signature: Signature
+    called: tuple[Any, ...] = ()
 
 
 def trace(model: Any, *example_inputs: Any, **example_keywords: Any) -> Graph:
@@ -91,7 +92,7 @@ def trace_call(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tr
         outputs, output_tree = _outputs(model(*args, **kwargs), recorder)
     values = tuple(recorder.values)
     graph = Graph(_graph_name(model), values, outputs, recorder.bindings, output_tree)
-    return Traced(graph, signature)
+    return Traced(graph, signature, tuple(recorder.called))
 
 
 # --- arguments ---

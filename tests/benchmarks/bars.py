@@ -22,7 +22,7 @@ BARE, BEST_CANDIDATE = "bare product", "best candidate"
 
 @dataclass(frozen=True)
 class Finding:
-    """`figure` over `wanted`, however it is called, is in the text; is_met None: not measured."""
+    """The text has the figure and what was wanted; `is_met` is None where nothing was measured."""
 
     text: str
     is_met: bool | None

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks.neighbours import Watch
+from benchmarks.timing import settle
 from benchmarks.workloads import Workload
 
 import minicomp
@@ -192,6 +193,7 @@ class Minicomp(Contestant):
         count = len(workload.arrays)
         model = WithParameters(function, arrays[count:]) if arrays[count:] else function
         for _ in range(MOST_TUNINGS):
+            settle()
             watch = Watch()
             self.compiled = minicomp.compile(model, options=options)
             self.compiled(*arrays[:count])

@@ -1,7 +1,7 @@
 """Times minicomp on the CPU side by side with its peers. Run by hand, on an idle machine.
 
     pip install -e '.[bench]'                            # the peers: torch, jax, numba; matplotlib
-    python tests/benchmarks/cpu.py                       # everything: the better part of an hour
+    python tests/benchmarks/cpu.py                       # everything: more than an hour
     python tests/benchmarks/cpu.py --quick               # a row or two of each kind, one minute
     python tests/benchmarks/cpu.py 'softmax-*' call-relu-linear --threads 2 --json now.json
     python tests/benchmarks/cpu.py --report now.json then.json --plot all.svg

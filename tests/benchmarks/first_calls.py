@@ -46,7 +46,8 @@ print(time.perf_counter() - start)
 
 @dataclass(frozen=True)
 class FirstCall:
-    """A script that prints seconds. `fills_cache`: run once before, for what it leaves on disk."""
+    """A script that prints seconds. It runs once before, which leaves bytecode as an installed
+    package has it; `fills_cache`: what it leaves in minicomp's disk cache is used, too."""
 
     name: str
     script: str
@@ -74,9 +75,9 @@ def measure_first_call(
 ) -> Row:
     """The median over processes, each with a disk cache as the case wants it."""
     times = []
-    for number, cache in enumerate(_caches(case, threads)):
+    for number, variables in enumerate(_caches(case, threads)):
         progress(f"process {number + 1} of {REPEATS}")
-        times.append(_seconds(case.text(threads), cache))
+        times.append(_seconds(case.text(threads), variables))
     ordered = sorted(times)
     time = {
         "median": statistics.median(ordered),
@@ -97,20 +98,24 @@ def measure_first_call(
     }
 
 
-def _caches(case: FirstCall, threads: int) -> Iterator[str]:
-    """A folder for the disk cache of each process."""
+def _caches(case: FirstCall, threads: int) -> Iterator[dict[str, str]]:
+    """Environment variables for each process: the folders of the disk cache and of bytecode."""
     with tempfile.TemporaryDirectory(prefix="minicomp-benchmark-") as folder:
-        if case.fills_cache:
-            _seconds(case.text(threads), folder)
+        caches = {"PYTHONPYCACHEPREFIX": f"{folder}/bytecode"}
+        used = {**caches, "MINICOMP_CACHE_DIR": f"{folder}/used"}
+        _seconds(case.text(threads), used)
         for number in range(REPEATS):
-            yield folder if case.fills_cache else os.path.join(folder, str(number))
+            fresh = {**caches, "MINICOMP_CACHE_DIR": f"{folder}/{number}"}
+            yield used if case.fills_cache else fresh
 
 
-def _seconds(script: str, cache: str) -> float:
+def _seconds(script: str, variables: dict[str, str]) -> float:
     root = str(Path(minicomp.__file__).parent.parent)
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, **variables, "PYTHONPATH": path}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     result = subprocess.run(
-        [sys.executable, "-c", script], text=True, stdout=subprocess.PIPE, check=True,
-        env={**os.environ, "MINICOMP_CACHE_DIR": cache, "PYTHONPATH": path},
+        [sys.executable, "-c", script],
+        text=True, stdout=subprocess.PIPE, check=True, env=environment,
     )  # fmt: skip
     return float(result.stdout)

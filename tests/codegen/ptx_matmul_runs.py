@@ -1,4 +1,4 @@
-"""Matrix products run on the PTX simulator.
+"""Matrix products run on the PTX simulator, or on a GPU (see `ptx_device`).
 
 In: a `MatmulKernel`, a schedule, buffers. Out: the output's buffer filled in, and the simulator's
 report. The simulator stops at accesses outside a buffer, at reads of what was never written (of
@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 from matmul_kernels import assert_is_product, random_buffers, shapes
+from ptx_device import new_device
 
 from minicomp.codegen.ptx_kernel import GpuTarget
 from minicomp.codegen.ptx_matmul import emit_matmul
 from minicomp.kernels.indexing import row_major_strides
-from minicomp.simulator import Simulator
 
 TARGET = GpuTarget("sm_90a", multiprocessors=132, shared_bytes=227 * 1024)
 SMALLER = GpuTarget("sm_80", multiprocessors=108, shared_bytes=163 * 1024)
@@ -27,7 +27,7 @@ def run(kernel, schedule, buffers, displaced=0):
     emitted = emit_matmul(kernel, schedule, TARGET)
     if not emitted.blocks:
         return None
-    device = Simulator()
+    device = new_device()
     pointers = []
     for number, buffer in enumerate(buffers):
         pointer = device.allocate(buffer.nbytes + displaced) + displaced

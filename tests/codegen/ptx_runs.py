@@ -1,4 +1,5 @@
-"""Graphs run on the PTX simulator, kernel by kernel, as the compiler would run them on a GPU.
+"""Graphs run on the PTX simulator or a GPU (see `ptx_device`), kernel by kernel, as the compiler
+would run them.
 
 In: a graph and its inputs, of any strides. Out: the graph's outputs. The simulator stops at reads
 and writes outside a buffer, at reads of what was never written, at misaligned accesses, at races.
@@ -15,6 +16,7 @@ import numpy as np
 from error_bounds import assert_computes
 from kernel_meaning import run_kernel
 from op_graphs import OpGraph
+from ptx_device import new_device
 from special_values import assert_same_bits
 
 from minicomp.codegen.ptx_kernel import GpuTarget
@@ -28,7 +30,6 @@ from minicomp.passes import optimize
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
 from minicomp.passes.split_reductions import split_reductions
-from minicomp.simulator import Simulator
 
 TARGET = GpuTarget("sm_90a", multiprocessors=4)
 #: What the pool aligns buffers to.
@@ -39,9 +40,12 @@ class Status(Exception):
     """A kernel has reported an index out of range."""
 
 
-def program_of(graph, inputs=(), parameters=None):
-    """The program of a graph, as the compiler makes it, and the arrays that it is given."""
+def program_of(graph, inputs=None, parameters=None):
+    """The program of a graph, as the compiler makes it, and the arrays that it is given; without
+    `inputs`, for contiguous ones."""
     graph = materialize(split_reductions(optimize(graph)))
+    if inputs is None:
+        return build_program(graph, fuse(graph)), []
     names = {value.attributes["name"]: x for value, x in zip(graph.inputs, inputs)}
     names |= parameters or {}
     outside = [value for value in graph.values if value.op in ("input", "parameter")]
@@ -96,7 +100,7 @@ class DeviceMemory:
     """The buffers of a program on a simulated device, and what their pointers are aligned to."""
 
     def __init__(self, program, arrays, displaced=0):
-        self.program, self.device = program, Simulator()
+        self.program, self.device = program, new_device()
         self.pointers, self.alignments = [], []
         remaining = iter(arrays)
         for buffer in program.buffers:
@@ -113,9 +117,7 @@ class DeviceMemory:
 
     def _upload(self, array, displaced):
         """An input with its very strides. What lies between its elements is never written."""
-        steps = [
-            ((n - 1) * stride if n else 0) for n, stride in zip(array.shape, array.strides)
-        ]
+        steps = [((n - 1) * stride if n else 0) for n, stride in zip(array.shape, array.strides)]
         below = sum(min(step, 0) for step in steps)
         above = sum(max(step, 0) for step in steps) + array.itemsize
         start = displaced * array.itemsize

@@ -5,14 +5,21 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.lib.stride_tricks import as_strided
+from matmul_kernels import (
+    KINDS,
+    Layout,
+    assert_is_product,
+    assert_within,
+    matmul_kernel,
+    operand,
+    random_buffers,
+)
 
 from minicomp.codegen.llvm_matmul import emit_matmul, units, workspace
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule, Plan
@@ -26,102 +33,12 @@ from minicomp.kernels import (
     Product,
     Scalar,
     Store,
-    View,
 )
-from minicomp.kernels.indexing import Index, LoopVariable, offset_of, row_major_strides
+from minicomp.kernels.indexing import Index, offset_of
 from minicomp.runtime.jit import assembly, compile_ir
 from minicomp.runtime.target import Target, host_target
 
 # --- kernels, their operands, and running them ----------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layout:
-    """An operand: a view of `size` elements from `offset`, with these strides, in elements."""
-
-    offset: int
-    strides: tuple[int, ...]
-    size: int
-    dtype: str = "float32"
-
-    @staticmethod
-    def of(shape: tuple[int, ...], kind: str = "contiguous", dtype: str = "float32") -> Layout:
-        """A layout of each kind that views can have; `shape` is (*batch, rows, columns)."""
-        *batch, rows, columns = shape
-        if kind == "transposed":
-            inner, size = (1, rows), rows * columns
-        elif kind == "stepped":
-            inner, size = (2 * (3 * columns + 1), 3), 2 * rows * (3 * columns + 1)
-        elif kind == "padded":
-            inner, size = (columns + 5, 1), rows * (columns + 5)
-        elif kind == "reversed":
-            inner, size = (-columns, -1), rows * columns
-        elif kind == "one row for all":
-            inner, size = (0, 1), columns
-        elif kind == "one column for all":
-            inner, size = (1, 0), rows
-        else:
-            inner, size = (columns, 1), rows * columns
-        offset = max(size - 1, 0) if kind == "reversed" else 0
-        outer = tuple(stride * size for stride in row_major_strides(batch))
-        return Layout(offset, (*outer, *inner), prod(batch) * size, dtype)
-
-    def view(self, buffer: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        strides = [stride * buffer.itemsize for stride in self.strides]
-        return as_strided(buffer[self.offset :], shape, strides)
-
-
-def matmul_kernel(
-    m: int,
-    n: int,
-    k: int,
-    a: Layout | str = "contiguous",
-    b: Layout | str = "contiguous",
-    batch: tuple[int, ...] = (),
-    dtype: str = "float32",
-) -> MatmulKernel:
-    """out[batch, i, j] = sum over k of a * b, with out contiguous."""
-    a = Layout.of((*batch, m, k), a, dtype) if isinstance(a, str) else a
-    b = Layout.of((*batch, k, n), b, dtype) if isinstance(b, str) else b
-    loops = tuple(LoopVariable(f"b{i}", extent) for i, extent in enumerate(batch))
-    row, column = LoopVariable("i", m), LoopVariable("j", n)
-    place = [Index.of(loop) for loop in (*loops, row, column)]
-    index = offset_of(place, row_major_strides((*batch, m, n)))
-    arguments = (
-        Argument("a", a.dtype, a.size),
-        Argument("b", b.dtype, b.size),
-        Argument("out", dtype, prod(batch) * m * n, written=True),
-    )
-    return MatmulKernel(
-        "matmul", arguments, loops, row, column, k,
-        View(0, a.offset, a.strides[:-2], *a.strides[-2:]),
-        View(1, b.offset, b.strides[:-2], *b.strides[-2:]),
-        dtype, Store(2, index, Product(dtype)),
-    )  # fmt: skip
-
-
-def shapes(kernel: MatmulKernel) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """The shapes of a, b and the product."""
-    batch = tuple(loop.extent for loop in kernel.batch)
-    m, n, k = kernel.row.extent, kernel.column.extent, kernel.depth
-    return (*batch, m, k), (*batch, k, n), (*batch, m, n)
-
-
-def operand(kernel: MatmulKernel, view: View, buffers: list[np.ndarray]) -> np.ndarray:
-    """The array that a view of the kernel's describes."""
-    strides = (*view.batch_strides, view.row_stride, view.column_stride)
-    layout = Layout(view.offset, strides, 0)
-    return layout.view(buffers[view.buffer], shapes(kernel)[0 if view is kernel.a else 1])
-
-
-def random_buffers(kernel: MatmulKernel, seed: int = 0) -> list[np.ndarray]:
-    generator = np.random.default_rng(seed)
-    return [
-        np.full(argument.size, np.nan).astype(argument.dtype)
-        if argument.written
-        else generator.standard_normal(argument.size).astype(argument.dtype)
-        for argument in kernel.arguments
-    ]
 
 
 def address(array: np.ndarray) -> int:
@@ -150,20 +67,6 @@ def run(
     for begin, end in ranges or [(0, units(kernel, schedule))]:
         call(ctypes.addressof(arguments), begin, end)
     assert (scratch[aligned - address(scratch) + size :] == 0xFF).all(), "wrote past the workspace"
-
-
-def assert_is_product(kernel: MatmulKernel, buffers: list[np.ndarray]) -> None:
-    """The last buffer holds the product, within a bound that grows as the root of the depth."""
-    a = operand(kernel, kernel.a, buffers).astype(np.float64)
-    b = operand(kernel, kernel.b, buffers).astype(np.float64)
-    got = buffers[2].reshape(shapes(kernel)[2])
-    assert_close(got, a @ b, np.abs(a) @ np.abs(b), kernel.depth)
-
-
-def assert_close(got: np.ndarray, wanted: np.ndarray, magnitude: np.ndarray, depth: int) -> None:
-    bound = (2 + 2 * np.sqrt(depth)) * np.finfo(got.dtype).eps * magnitude
-    wrong = ~(np.abs(got - wanted) <= bound + 1e-30)
-    assert not wrong.any(), f"{wrong.sum()} wrong, first at {np.argwhere(wrong)[0]}"
 
 
 def check(kernel: MatmulKernel, schedule: CpuMatmulSchedule, target: Target | None = None) -> None:
@@ -222,10 +125,6 @@ def test_tails_of_the_largest_tile(m, n):
 def test_depth_blocks_and_what_they_leave(k):
     check(matmul_kernel(7, 21, k), packed())
     check(matmul_kernel(7, 21, k), packed(pack_a=False, unroll=4))
-
-
-KINDS = ["contiguous", "transposed", "stepped", "padded", "reversed", "one row for all",
-         "one column for all"]  # fmt: skip
 
 
 @pytest.mark.parametrize("a", KINDS)
@@ -385,7 +284,8 @@ def test_bias_activation_and_residual_are_applied_before_the_store(m, n, k, b):
         bias, residual = buffers[3].astype(np.float64), buffers[4].astype(np.float64)
         wanted = np.maximum(left @ right + bias, 0) + residual.reshape(m, n)
         magnitude = np.abs(left) @ np.abs(right) + np.abs(bias) + np.abs(residual.reshape(m, n))
-        assert_close(buffers[2].reshape(m, n), wanted, magnitude, k)
+        bound = (2 + 2 * np.sqrt(k)) * np.finfo(np.float32).eps * magnitude
+        assert_within(buffers[2].reshape(m, n), wanted, bound)
 
 
 def test_a_product_over_nothing_still_has_its_epilogue():

@@ -243,6 +243,21 @@ def matmul(graph, dtype):
     graph.output("matmul", x, flipped)
 
 
+def patches(graph, dtype):
+    """Laid out in memory, and as an operand that a kernel may read in place."""
+    x = graph.input(plain_array((2, 3, 6, 7), dtype))
+    for sizes, strides, dilations, low, high in (
+        ((3, 2), (1, 1), (1, 1), (0, 0), (0, 0)),
+        ((2, 3), (2, 1), (1, 2), (1, 3), (0, 1)),
+        ((1, 1), (1, 1), (1, 1), (0, 2), (2, 0)),
+    ):
+        rows = graph.output(
+            "patches", x, sizes=sizes, strides=strides, dilations=dilations, low=low, high=high
+        )
+        weight = graph.input(plain_array((rows.shape[1], 9), dtype))
+        graph.output("matmul", rows, weight)
+
+
 CASES = {
     "input": leaf("input"),
     "parameter": leaf("parameter"),
@@ -271,6 +286,7 @@ CASES = {
     "take": take,
     "take_along_axis": take_along_axis,
     "matmul": matmul,
+    "patches": patches,
 }
 
 

@@ -1,10 +1,11 @@
 """The PTX builder: the text that it writes, and that the assembler takes it."""
 
 import math
-import shutil
 import subprocess
 
 import pytest
+from ptx_assembler import assemble
+from ptxas import assembler
 
 from minicomp.codegen.ptx_builder import PTXBuilder
 from minicomp.codegen.ptx_types import Register, text_of
@@ -128,9 +129,6 @@ def test_the_version_and_target_are_the_lowest_that_suffice():
 
 @pytest.mark.parametrize("target", ["sm_80", "sm_90a"])
 def test_the_assembler_takes_every_kind_of_instruction(tmp_path, target):
-    assembler = shutil.which("ptxas")
-    if assembler is None:
-        pytest.skip("ptxas is not on the PATH")
     builder = PTXBuilder("kernel", ["x", "out"], block=(32, 1, 1), comment="of all kinds")
     x, out = builder.pointers
     lane = builder.special("tid.x")
@@ -158,6 +156,21 @@ def test_the_assembler_takes_every_kind_of_instruction(tmp_path, target):
     builder.store("global", "s32", out, chosen)
     source = tmp_path / "kernel.ptx"
     source.write_text(builder.text())
-    command = [assembler, f"-arch={target}", str(source), "-o", str(tmp_path / "kernel.cubin")]
+    command = [assembler(), f"-arch={target}", str(source), "-o", str(tmp_path / "kernel.cubin")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr + builder.text()
+
+
+def test_no_parameter_has_the_name_of_the_entry():
+    builder = PTXBuilder("div", ["x", "div"])
+    assert builder.arguments == ["x", "div_1"]
+    assert ".entry div(" in builder.text()
+
+
+def test_names_that_are_not_ascii_stand_in_comments_as_ascii(tmp_path):
+    builder = PTXBuilder("kernel", ["größe"], comment="größe is an argument")
+    builder.comment("größe")
+    text = builder.text()
+    assert text.isascii()
+    assert "// gr\\xf6\\xdfe is an argument" in text
+    assemble(text, "sm_80", tmp_path)

@@ -77,6 +77,12 @@ def test_softmax_of_nothing_is_nothing(agree):
     agree(mc.log_softmax, np.zeros((0, 3)), np.zeros((0, 3)))
 
 
+def test_logsumexp_of_nothing_is_minus_infinity(agree):
+    agree(lambda x: mc.logsumexp(x, 0), np.full(3, -np.inf), np.zeros((0, 3)))
+    agree(lambda x: mc.logsumexp(x, 1, keepdims=True), np.zeros((0, 1)), np.zeros((0, 3)))
+    agree(mc.logsumexp, np.float64(-np.inf), np.zeros((0, 3)))
+
+
 def test_softmax_of_integers_is_float64(agree):
     agree(mc.softmax, np.array([0.5, 0.5]), np.array([3, 3]))
 

@@ -143,10 +143,52 @@ def test_pooling_of_other_dtypes_and_one_image(agree):
     agree(lambda x: mc.max_pool2d(x, 2), np.ones((1, 1, 1), bool), np.eye(2, dtype=bool)[None])
 
 
+def pooled_with_ceil(x, kernel, stride, padding, reduce, counted=False):
+    """Windows as PyTorch's documentation has them: each that begins within the image or the
+    padding before it, cut off at the image's end, or (`counted`) at the padding's."""
+    margin = padding if counted else 0
+    wide = np.pad(x, ((0, 0), (0, 0), (margin, margin), (margin, margin)))
+    starts = [
+        [at for at in range(-padding, size + padding, stride) if at < size
+         and (at == -padding or at - stride + kernel < size + padding)]
+        for size in x.shape[2:]
+    ]  # fmt: skip
+    out = np.zeros((*x.shape[:2], len(starts[0]), len(starts[1])))
+    for i, top in enumerate(starts[0]):
+        for j, left in enumerate(starts[1]):
+            rows = slice(max(top + margin, 0), top + margin + kernel)
+            columns = slice(max(left + margin, 0), left + margin + kernel)
+            out[..., i, j] = reduce(wide[:, :, rows, columns], (2, 3))
+    return out
+
+
+@pytest.mark.parametrize("size", [(7, 6), (5, 8), (3, 3)])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 1), (2, 3, 0), (3, 3, 1), (3, 1, 1)]
+)
+def test_pooling_with_ceil_mode_takes_the_windows_that_reach_beyond(
+    agree, size, kernel, stride, padding
+):
+    x = sample(2, 3, *size)
+    place = (kernel, stride, padding)
+    expected = pooled_with_ceil(x, *place, np.max)
+    agree(lambda x: mc.max_pool2d(x, *place, ceil_mode=True), expected, x)
+    for counted in (True, False):
+        expected = pooled_with_ceil(x, *place, np.mean, counted)
+        agree(lambda x, c=counted: mc.avg_pool2d(x, *place, True, c), expected, x)
+
+
+def test_ceil_mode_leaves_out_a_window_that_begins_in_the_padding_behind():
+    x = np.ones((1, 1, 2, 2))
+    assert mc.max_pool2d(x, 2, 3, 1, ceil_mode=True).shape == (1, 1, 1, 1)
+    assert mc.max_pool2d(x, 1, 2, ceil_mode=True).shape == (1, 1, 1, 1)
+    assert mc.max_pool2d(np.ones((1, 1, 1, 1)), 2, ceil_mode=True).shape == (1, 1, 1, 1)
+
+
 def test_pooling_that_cannot_be_is_named():
     x = sample(1, 1, 4, 4)
-    with pytest.raises(UnsupportedError, match="ceil_mode=True"):
-        mc.avg_pool2d(x, 2, ceil_mode=True)
+    with pytest.raises(AttributeValueError, match="divisor_override is 0"):
+        mc.avg_pool2d(x, 2, divisor_override=0)
     with pytest.raises(UnsupportedError, match="return_indices=True"):
         mc.max_pool2d(x, 2, return_indices=True)
     with pytest.raises(AttributeValueError, match="more than half of the kernel"):

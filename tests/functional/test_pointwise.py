@@ -119,6 +119,8 @@ def test_what_is_no_tensor_is_refused(thing):
 def test_a_number_out_of_the_dtypes_range_is_refused_where_numpy_does():
     with pytest.raises(DTypeError, match="out of range for int32"):
         mc.add(np.zeros(3, np.int32), 2**40)
+    with pytest.raises(DTypeError, match="out of range for any float dtype"):
+        mc.add(np.zeros(3), 10**400)
 
 
 def test_comparison_with_a_number_out_of_range_is_exact(agree):

@@ -151,6 +151,19 @@ def test_attention(agree):
     agree(lambda *x: sdpa(*x, is_causal=True), expected, q, k, v)
 
 
+def test_a_query_that_may_look_nowhere_gets_zeros(agree):
+    q, k, v = (np.random.default_rng(seed).normal(size=(2, 5, 8)) for seed in range(3))
+    seen = np.ones((5, 5), bool)
+    seen[1] = False
+    expected = attention(q, k, v, 0, 1 / math.sqrt(8))
+    expected[:, 1] = 0
+    agree(mc.scaled_dot_product_attention, expected, q, k, v, seen)
+    hidden = np.where(seen, 0.0, -np.inf)
+    agree(mc.scaled_dot_product_attention, expected, q, k, v, hidden)
+    q[0, 0, 0] = np.nan  # what is not hidden stays what it is
+    assert np.isnan(mc.scaled_dot_product_attention(q, k, v, seen)[0, 0]).all()
+
+
 def test_grouped_query_attention_repeats_heads(agree):
     q = np.random.default_rng(0).normal(size=(1, 4, 3, 8))
     k, v = (np.random.default_rng(s).normal(size=(1, 2, 3, 8)) for s in (1, 2))
@@ -164,5 +177,11 @@ def test_attention_that_cannot_be_is_named():
         mc.scaled_dot_product_attention(x, x, x, dropout_p=0.1)
     with pytest.raises(AttributeValueError, match="attn_mask or is_causal, not both"):
         mc.scaled_dot_product_attention(x, x, x, np.ones((2, 2), bool), is_causal=True)
+    for heads in ((5, 2), (4, 0)):
+        q, k = (np.zeros((n, 3, 8)) for n in heads)
+        with pytest.raises(ShapeError, match=r"enable_gqa wants .* heads that divide"):
+            mc.scaled_dot_product_attention(q, k, k, enable_gqa=True)
+    with pytest.raises(ShapeError, match="enable_gqa wants"):
+        mc.scaled_dot_product_attention(x, x, x, enable_gqa=True)
     with pytest.raises(ShapeError, match=r"wanted \(\.\.\., length, features\)"):
         mc.scaled_dot_product_attention(x[0], x[0], x[0])

@@ -43,6 +43,8 @@ def test_flatten(agree, start, end):
 
 def test_flatten_of_a_number_has_one_axis(agree):
     agree(mc.flatten, np.ones(1), np.float64(1))
+    with pytest.raises(AttributeValueError, match="axis 1 of a tensor with 1 axes"):
+        mc.flatten(np.float64(1), 1)
     with pytest.raises(AttributeValueError, match="comes after"):
         mc.flatten(X, 2, 1)
 
@@ -133,9 +135,19 @@ def test_pad(agree):
     agree(lambda x: mc.pad(x, 1), np.pad(np.ones(2, bool), 1), np.ones(2, bool))
 
 
+@pytest.mark.parametrize("mode", ["edge", "reflect", "symmetric", "wrap"])
+@pytest.mark.parametrize("width", [1, (2, 0), ((0, 1), (2, 0), (5, 9)), 0])
+def test_padding_with_a_tensors_own_elements(agree, mode, width):
+    agree(lambda x: mc.pad(x, width, mode), np.pad(X, width, mode), X)
+
+
 def test_impossible_padding_is_named():
-    with pytest.raises(UnsupportedError, match="mode 'edge'"):
-        mc.pad(X, 1, mode="edge")
+    with pytest.raises(UnsupportedError, match="mode 'mean' is not supported, only constant, edge"):
+        mc.pad(X, 1, mode="mean")
+    with pytest.raises(ShapeError, match="axis 1 is empty"):
+        mc.pad(np.zeros((2, 0)), 1, mode="edge")
+    with pytest.raises(AttributeValueError, match="0 or more"):
+        mc.pad(X, -1, mode="edge")
     with pytest.raises(UnsupportedError, match="one number"):
         mc.pad(X, 1, constant_values=(0, 1))
     with pytest.raises(AttributeValueError, match="does not fit 3 axes"):

@@ -43,6 +43,7 @@ def bools(*elements):
 
 
 M = np.arange(6, dtype=np.float32).reshape(2, 3)  # 0 1 2 / 3 4 5
+PATCHED = {"sizes": (2, 2), "strides": (1, 1), "dilations": (1, 1), "low": (0, 0), "high": (0, 0)}
 
 #: op, operands, attributes, result
 CASES = [
@@ -163,6 +164,18 @@ CASES = [
         {"axis": 1},
         np.array([[2], [3]], np.float32),
     ),
+    (
+        "patches",
+        [M[None, None]],
+        {**PATCHED, "sizes": (1, 2), "high": (0, 1)},
+        np.array([[0, 1], [1, 2], [2, 0], [3, 4], [4, 5], [5, 0]], np.float32),
+    ),
+    (
+        "patches",
+        [np.arange(8, dtype=np.int32).reshape(1, 2, 2, 2)],
+        {**PATCHED, "strides": (2, 2), "dilations": (2, 1), "low": (1, 0), "high": (1, 0)},
+        np.array([[0, 0, 2, 3, 0, 0, 6, 7]], np.int32),
+    ),
     ("matmul", [M, M.T], {}, np.array([[5, 14], [14, 50]], np.float32)),
     ("matmul", [i32(2**30, 2**30)[None], i32(2, 3)[:, None]], {}, np.array([[2**30]], np.int32)),
     ("matmul", [bools([1, 0]), bools([1], [0])], {}, bools([1])),
@@ -223,6 +236,7 @@ SLICED = {"starts": (0,), "sizes": (3,), "steps": (1,)}
 WINDOWED = {"axes": (0,), "sizes": (2,), "strides": (1,), "dilations": (1,)}
 X, I, B = typed("float32", 3), typed("int32", 3), typed("bool", 3)  # noqa: E741
 XX = typed("float32", 2, 3)
+IMAGE = typed("float32", 1, 1, 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -266,6 +280,9 @@ XX = typed("float32", 2, 3)
         ("windows", [X], {**WINDOWED, "sizes": (4,)}, ShapeError, "a window reaching 4 exceeds"),
         ("windows", [X], {**WINDOWED, "strides": (0,)}, AttributeValueError, "at least 1"),
         ("windows", [X], {**WINDOWED, "dilations": ()}, AttributeValueError, "dilations has 0"),
+        ("patches", [X], PATCHED, ShapeError, "patches wants (n, c, height, width)"),
+        ("patches", [IMAGE], PATCHED, ShapeError, "a window reaching 2 exceeds axis 2"),
+        ("patches", [IMAGE], {**PATCHED, "low": (1,)}, AttributeValueError, "low has 1 entries"),
         ("pad", [X], {"low": (-1,), "high": (0,), "value": 0}, AttributeValueError, "slice instea"),
         ("pad", [X], {"low": (), "high": (0,), "value": 0}, AttributeValueError, "low has 0"),
         ("concatenate", [], {"axis": 0}, AttributeValueError, "nothing to concatenate"),
@@ -374,6 +391,7 @@ def test_rsqrt_sigmoid_and_erf_are_within_half_an_ulp_in_float32():
 
 def test_every_kind_is_one_that_fusion_knows():
     assert {row.kind for row in OPS.values()} == {
-        *("leaf", "pointwise", "movement", "assembly", "gather", "reduction", "scan", "matmul")
+        *("leaf", "pointwise", "movement", "assembly", "gather", "reduction", "scan", "matmul"),
+        "patches",
     }
     assert kind(Value("matmul", (XX, XX), {}, XX.type)) == "matmul"

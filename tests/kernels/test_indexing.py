@@ -35,6 +35,14 @@ def value_at(index: Index, point: dict[LoopVariable, int]) -> int:
     return index.constant + sum(c * atom(a) for a, c in index.terms)
 
 
+def test_a_number_split_in_several_steps_and_joined_again_is_itself():
+    k = Index.of(LoopVariable("k", 45))
+    for shape in ((45,), (5, 3, 3), (3, 5, 3), (3, 15)):
+        assert ravel(unravel(k, shape), shape) == k
+    assert str(k // 3 // 3) == "k // 9"
+    assert (k // 9) * 9 + (k // 3 % 3) * 3 + k % 3 == k
+
+
 POINTS = [{ROW: i, COLUMN: j} for i, j in itertools.product(range(6), range(4))]
 
 

@@ -310,10 +310,10 @@ RELAXED = settings(max_examples=150, deadline=None, suppress_health_check=list(H
 
 
 @RELAXED
-@given(graphs(), st.integers(0, 99))
-def test_kernels_mean_what_the_graph_means(graph, seed):
+@given(graphs(), st.integers(0, 99), st.booleans())
+def test_kernels_mean_what_the_graph_means(graph, seed, windows_in_place):
     inputs, parameters = arrays_for(graph, seed)
-    outputs = program_outputs(graph, inputs, parameters)
+    outputs = program_outputs(graph, inputs, parameters, windows_in_place=windows_in_place)
     assert_computes(graph, outputs, inputs, parameters)
 
 

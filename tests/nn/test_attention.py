@@ -112,6 +112,8 @@ def test_padding_is_hidden_per_batch_and_the_future_by_causality():
     expected = (out, weights.mean(1))
     check(layer, expected, Q, K, V, key_padding_mask=padding, is_causal=True)
     check(layer, expected, Q, K, V, key_padding_mask=padding, attn_mask=later)
+    # PyTorch's way: is_causal says what the mask beside it does.
+    check(layer, expected, Q, K, V, key_padding_mask=padding, attn_mask=later, is_causal=True)
 
 
 def test_impossible_attention_is_named():
@@ -120,10 +122,14 @@ def test_impossible_attention_is_named():
     for arguments in ({"add_bias_kv": True}, {"add_zero_attn": True}, {"kdim": 4}):
         with pytest.raises(UnsupportedError, match="kdim or vdim other than embed_dim"):
             nn.MultiheadAttention(8, 2, **arguments)
-    with pytest.raises(AttributeValueError, match="attn_mask or is_causal, not both"):
-        layer_of()(Q, Q, Q, attn_mask=np.zeros((4, 4), bool), is_causal=True)
+    with pytest.raises(AttributeValueError, match="num_heads is 0, wanted 1 or more"):
+        nn.MultiheadAttention(8, 0)
+    with pytest.raises(AttributeValueError, match="dropout is 2, wanted a probability"):
+        nn.MultiheadAttention(8, 2, dropout=2)
     with pytest.raises(ShapeError, match="the last of size 8"):
         layer_of()(Q[..., :4], Q, Q)
+    with pytest.raises(ShapeError, match=r"\(2, 4, 8\), \(5, 8\), \(5, 8\), wanted 3 axes"):
+        layer_of()(Q, K[0], V[0])
 
 
 def test_dropout_in_training_is_not_traced():

@@ -7,7 +7,7 @@ import pytest
 
 import minicomp as mc
 from minicomp import nn
-from minicomp.errors import AttributeValueError, UnsupportedError
+from minicomp.errors import AttributeValueError, DTypeError, UnsupportedError
 from minicomp.ir.verifier import verify
 
 X = np.random.default_rng(0).normal(size=(2, 5, 6)).astype(np.float32)
@@ -39,6 +39,8 @@ def test_linear():
 def test_embedding():
     layer = nn.Embedding(10, 3, padding_idx=2)
     assert not layer.weight.data[2].any()
+    last = nn.Embedding(10, 3, padding_idx=-1)
+    assert last.padding_idx == 9 and not last.weight.data[9].any()
     indices = np.array([[1, 2], [9, 0]])
     check(layer, layer.weight.data[indices], indices)
 
@@ -74,12 +76,16 @@ def test_activations():
     check(nn.Sigmoid(), 1 / (1 + np.exp(-wide)))
     powers = np.exp(wide)
     check(nn.Softmax(dim=1), powers / powers.sum(1, keepdims=True))
-    check(nn.Softmax(), powers / powers.sum(-1, keepdims=True))
     check(nn.Identity(1, two=2), wide)
     check(nn.Flatten(), wide.reshape(2, 30))
     check(nn.Flatten(0, 1), wide.reshape(10, 6))
-    with pytest.raises(AttributeValueError, match="GELU: approximate is 'fast'"):
-        nn.GELU("fast")
+
+
+@pytest.mark.parametrize(("rank", "axis"), [(1, 0), (2, 1), (3, 0), (4, 1)])
+def test_softmax_without_a_dim_takes_pytorchs(rank, axis):
+    x = np.random.default_rng(0).normal(size=(2, 3, 4, 5)[:rank]).astype(np.float32)
+    powers = np.exp(x.astype(np.float64))
+    check(nn.Softmax(), powers / powers.sum(axis, keepdims=True), x)
 
 
 def test_convolution_and_pooling_pass_their_arguments_on():
@@ -103,11 +109,63 @@ def test_one_by_one_convolution_is_a_product():
     check(layer, np.einsum("nchw,oc->nohw", x, weight) + data(layer.bias)[:, None, None], x)
 
 
-def test_impossible_convolutions_are_named_at_once():
-    with pytest.raises(AttributeValueError, match="Conv2d: groups=2 does not divide 3 and 4"):
-        nn.Conv2d(3, 4, 1, groups=2)
-    with pytest.raises(UnsupportedError, match="padding_mode='reflect'"):
-        nn.Conv2d(3, 4, 1, padding_mode="reflect")
+@pytest.mark.parametrize(
+    ("mode", "numpys"), [("reflect", "reflect"), ("replicate", "edge"), ("circular", "wrap")]
+)
+@pytest.mark.parametrize("padding", [1, (2, 1), "same"])
+def test_convolution_with_images_padded_by_themselves(mode, numpys, padding):
+    x = np.random.default_rng(1).normal(size=(2, 3, 6, 5)).astype(np.float32)
+    layer = nn.Conv2d(3, 4, 3, padding=padding, padding_mode=mode)
+    rows, columns = (1, 1) if isinstance(padding, str | int) else padding
+    wide = np.pad(x, ((0, 0), (0, 0), (rows, rows), (columns, columns)), numpys)
+    check(layer, mc.conv2d(wide, layer.weight, layer.bias), x)
+    check(layer, mc.conv2d(wide[0], layer.weight, layer.bias), x[0])
+    assert repr(layer).endswith(f"padding_mode={mode})")
+
+
+# --- arguments that cannot be ---
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: nn.Linear(2.5, 3), "in_features is 2.5, wanted an int"),
+        (lambda: nn.Linear(3, -1), "out_features is -1, wanted 0 or more"),
+        (lambda: nn.Linear("3", 1), "in_features is '3', wanted an int"),
+        (lambda: nn.Embedding(-1, 3), "num_embeddings is -1"),
+        (lambda: nn.Embedding(10, 3, 10), "padding_idx is 10, wanted one of the 10 rows, -10 to 9"),
+        (lambda: nn.LayerNorm(-1), "normalized_shape is -1"),
+        (lambda: nn.LayerNorm(()), "normalized_shape is empty"),
+        (lambda: nn.RMSNorm((2, -3)), "normalized_shape is -3"),
+        (lambda: nn.Flatten("1"), "start_dim is '1'"),
+        (lambda: nn.Softmax(1.0), "dim is 1.0"),
+        (lambda: nn.GELU("fast"), "approximate is 'fast'"),
+        (lambda: nn.Dropout("half"), "p is 'half', wanted a probability"),
+        (lambda: nn.Conv2d(3, 4, 1, groups=2), "groups=2 does not divide 3 and 4"),
+        (lambda: nn.Conv2d(4, 4, 1, groups=0), "groups is 0, wanted 1 or more"),
+        (lambda: nn.Conv2d(4, 4, 0), "kernel_size is 0, wanted 1 or more"),
+        (lambda: nn.Conv2d(4, 4, (1, 2, 3)), "kernel_size is .* wanted an int or a pair"),
+        (lambda: nn.Conv2d(4, 4, 3, stride=0), "stride is 0"),
+        (lambda: nn.Conv2d(4, 4, 3, dilation=0), "dilation is 0"),
+        (lambda: nn.Conv2d(4, 4, 3, padding=-1), "padding is -1"),
+        (lambda: nn.Conv2d(4, 4, 3, padding="full"), "padding is 'full', wanted 'same'"),
+        (lambda: nn.Conv2d(4, 4, 3, 2, padding="same"), "padding='same' needs stride 1"),
+        (lambda: nn.Conv2d(4, 4, 3, padding_mode="mirror"), "padding_mode is 'mirror', wanted one"),
+        (lambda: nn.MaxPool2d(0), "kernel_size is 0"),
+        (lambda: nn.MaxPool2d(2, padding=2), r"padding \(2, 2\) is more than half of the kernel"),
+        (lambda: nn.MaxPool2d(2, dilation=0), "dilation is 0"),
+        (lambda: nn.AvgPool2d(2.5), "kernel_size is 2.5"),
+    ],
+)
+def test_impossible_arguments_are_named_where_the_layer_is_made(make, message):
+    with pytest.raises(AttributeValueError, match=rf"^\w+ at test_layers.py:\d+: {message}"):
+        make()
+
+
+@pytest.mark.parametrize("dtype", [np.int32, bool])
+def test_parameters_that_are_no_floats_are_refused(dtype):
+    with pytest.raises(DTypeError, match=r"Linear at .*parameters are floats; got dtype"):
+        nn.Linear(2, 3, dtype=dtype)
 
 
 # --- dropout ---

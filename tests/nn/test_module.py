@@ -110,6 +110,11 @@ def test_wrong_registrations_are_named():
         block.linear = 3
     with pytest.raises(ModuleError, match="'x' is a int, wanted a Module or None"):
         block.add_module("x", 3)
+    for name in ("a.b", "", 3):
+        message = f"{name!r} cannot name a part of Block; wanted a str without dots"
+        for register in (block.add_module, block.register_parameter, block.register_buffer):
+            with pytest.raises(ModuleError, match=message):
+                register(name, None)
 
 
 def test_a_parameter_in_two_places_counts_once():
@@ -234,12 +239,15 @@ def test_wrong_targets_are_named():
         Net().to("metal")
     with pytest.raises(DeviceError, match="device 'metal' is unknown"):
         Net().to(device="metal")
+    for target in ("cuda:1", "cuda:x", "cpu:1"):
+        with pytest.raises(DeviceError, match=f"'{target}' is one of several; .* write '"):
+            Net().to(target)
 
 
 def test_cuda_that_is_missing_says_what_to_install(without_gpu):
-    with pytest.raises(CudaError, match="pycuda is not installed; .*minicomp.cuda."):
+    with pytest.raises(CudaError, match=r"pycuda is not installed; .*minicomp.cuda."):
         Net().to("cuda")
-    with pytest.raises(CudaError, match="pycuda is not installed; .*minicomp.cuda."):
+    with pytest.raises(CudaError, match=r"pycuda is not installed; .*minicomp.cuda."):
         nn.Linear(2, 2, device="cuda")
 
 

@@ -90,3 +90,14 @@ def test_a_float_matmul_stays():
         "graph f(%a: f32[2,3], %b: f32[3,4]) { %0 = matmul(%a, %b) : f32[2,4] return %0 }"
     )
     assert decompose(graph) == graph
+
+
+def test_patches_are_padded_windows_laid_out():
+    graph = parse(
+        "graph f(%x: f32[2,3,5,6]) { %0 = patches(%x) {sizes=[3,2], strides=[1,2],"
+        " dilations=[1,1], low=[1,0], high=[0,2]} : f32[32,18] return %0 }"
+    )
+    after = verify(decompose(graph))
+    assert [value.op for value in after] == ["input", "pad", "windows", "transpose", "reshape"]
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 6)).astype(np.float32)
+    assert np.array_equal(interpret(graph, x), interpret(after, x))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from minicomp import disk_cache
+from minicomp.codegen.generated import Generated
 from minicomp.disk_cache import cache_directory
 from minicomp.errors import CacheWarning, InternalError, OptionError
 from minicomp.runtime import jit
@@ -124,13 +125,56 @@ def test_a_damaged_object_is_compiled_anew(counts):
     assert counts() == (2, 1, 0)
 
 
-def test_a_new_codegen_version_compiles_anew(counts, monkeypatch):
+def test_another_version_of_minicomp_compiles_anew(counts, monkeypatch):
     text, _ = new_adder()
     compile_ir(text, ["f"])
     gc.collect()
-    monkeypatch.setattr(jit, "CODEGEN_VERSION", -1)
+    monkeypatch.setattr(jit, "source_digest", lambda: "another")
     compile_ir(text, ["f"])
     assert counts() == (2, 0, 0)
+
+
+# --- modules that are generated when needed ---
+
+
+@pytest.fixture
+def generated():
+    """Makes modules that add a constant, and lists for which of them a text was generated."""
+
+    def emit_adder(constant):
+        generated.texts.append(constant)
+        return adder(constant)
+
+    def generated(constant):
+        return Generated(emit_adder, constant)
+
+    generated.texts = []
+    return generated
+
+
+def test_what_is_found_compiled_is_not_generated(counts, generated):
+    for _ in range(3):
+        assert call(compile_ir(generated(12345), ["f"]), 1) == 12346
+        gc.collect()
+    assert counts() == (1, 2, 0)
+    assert generated.texts == [12345]
+
+
+def test_a_damaged_object_is_generated_anew(counts, generated):
+    compile_ir(generated(12346), ["f"])
+    gc.collect()
+    (file,) = [path for path in Path(cache_directory()).rglob("*") if path.is_file()]
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.warns(CacheWarning, match=file.name):
+        assert call(compile_ir(generated(12346), ["f"]), 1) == 12347
+    assert generated.texts == [12346, 12346]
+
+
+def test_without_the_disk_cache_the_text_is_what_counts(counts, generated):
+    held = [compile_ir(generated(n), ["f"], use_disk_cache=False) for n in (12347, 12348, 12347)]
+    assert [call(library, 0) for library in held] == [12347, 12348, 12347]
+    assert counts() == (2, 0, 1)
+    assert generated.texts == [12347, 12348, 12347]
 
 
 @pytest.mark.skipif(not ON_X86, reason="names x86-64 CPUs")

@@ -254,6 +254,35 @@ def test_a_faulty_external_is_rejected_with_a_reason(fn, reason):
     assert np.array_equal(a, before[0]) and np.array_equal(b, before[1])
 
 
+def transposes_its_out(a, b, out):
+    np.matmul(a, b, out=out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        out.shape = out.shape[::-1]
+
+
+def views_its_out_as_integers(a, b, out):
+    np.matmul(a, b, out=out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        out.dtype = np.int32
+
+
+@pytest.mark.parametrize("fn", [transposes_its_out, views_its_out_as_integers])
+def test_what_an_external_does_to_the_array_object_of_out_is_its_own_affair(fn):
+    choice = Bench(*random_operands(), fn).select({fn.__name__: 1e-6})
+    assert choice.chosen == fn.__name__
+
+
+def test_an_external_that_resizes_out_is_rejected():
+    def resizes(a, b, out):
+        out.resize((1, 1), refcheck=False)
+
+    choice = Bench(*random_operands(), resizes).select({"resizes": 1e-6})
+    assert choice.chosen == "default"
+    assert "does not own its data" in report_on(choice, "resizes").reason
+
+
 def test_an_external_that_fails_while_it_is_timed_is_rejected():
     calls = []
 

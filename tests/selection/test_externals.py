@@ -127,6 +127,10 @@ def test_the_decorator_works_bare_and_with_arguments():
         ({"fn": right, "name": "two\nlines"}, "printable"),
         ({"fn": right, "devices": "tpu"}, "knows the devices cpu, cuda, got 'tpu'"),
         ({"fn": right, "dtypes": ["bool"]}, "dtypes that can be multiplied, got bool"),
+        ({"fn": right, "devices": 3}, "wants a list of devices, got 3"),
+        ({"fn": right, "dtypes": 3}, "wants a list of dtypes, got 3"),
+        ({"fn": right, "dtypes": []}, "got no dtypes: it would never be offered"),
+        ({"fn": right, "devices": ()}, "got no devices"),
         ({"fn": right, "batched": "yes"}, "batched=True or False, got 'yes'"),
     ],
 )

@@ -154,7 +154,7 @@ def test_a_missing_file_is_an_error_when_it_is_given(tmp_path):
 
 def test_a_file_that_cannot_be_written_leaves_no_draft_behind(tmp_path):
     (tmp_path / "taken").mkdir()
-    with pytest.raises(OSError):
+    with pytest.raises(ChoicesError, match=r"cannot save choices to .*taken: Is a directory"):
         save_choices(tmp_path / "taken", [])
     assert [file.name for file in tmp_path.iterdir()] == ["taken"]
 

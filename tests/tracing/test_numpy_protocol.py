@@ -98,7 +98,40 @@ CALLS = {
     "shape": lambda x: x * np.shape(x)[1],
     "ndim": lambda x: x * np.ndim(x),
     "size": lambda x: x * np.size(x) + np.size(x, 0),
+    "vstack": lambda x: np.vstack([x, x[0], x]),
+    "hstack": lambda x: np.hstack([x, x]),
+    "column_stack": lambda x: np.column_stack([x, x[:, 0]]),
+    "inner": lambda x: np.inner(x, Y),
+    "diff": lambda x: np.diff(x),
+    "ptp": lambda x: np.ptp(x, axis=1),
+    "count_nonzero": lambda x: np.count_nonzero(x > 1, axis=0),
 }
+
+MORE_CALLS = [
+    lambda x: np.hstack([x[0], x[1]]),
+    lambda x: np.hstack([x[0, 0], x[1, 1]]),
+    lambda x: np.vstack([x[0, 0], x[1, 1]]),
+    lambda x: np.vstack((x[:, None], x[:, None])),
+    lambda x: np.inner(x[0], x[1]),
+    lambda x: np.inner(x, x[0]),
+    lambda x: np.inner(np.stack([x, x]), np.stack([x, x, x])),
+    lambda x: np.inner(x, x[0, 0]),
+    lambda x: np.diff(a=x, n=2),
+    lambda x: np.diff(x > 1, axis=0),
+    lambda x: np.diff(x[:1], axis=0),
+    lambda x: np.ptp(x),
+    lambda x: np.ptp(x, 0, keepdims=True),
+    lambda x: np.count_nonzero(x - 1, keepdims=True),
+    lambda x: np.logaddexp(x * np.inf, x * np.inf) + np.logaddexp(-x / 0.0, x),
+    lambda x: np.logaddexp(x * 1000, x),
+    lambda x: np.fabs((x * 2).astype(np.int64)),
+]
+
+
+@pytest.mark.parametrize("function", MORE_CALLS)
+def test_other_shapes_and_arguments(function):
+    with np.errstate(all="ignore"):
+        same(function, X)
 
 
 @pytest.mark.parametrize("name", list(CALLS))

@@ -52,6 +52,7 @@ def test_more_operators():
     same(lambda x: round(x, 1), X.round(1), X)
     same(math.floor, np.floor(X), X)
     same(lambda x: divmod(x, 2)[0] + divmod(x, 2)[1], X // 2 + X % 2, X)
+    same(lambda x: divmod(2, x)[0] + divmod(2, x)[1], 2 // X + 2 % X, X)
     for operation in (operator.and_, operator.or_, operator.xor):
         same(operation, operation(N, N[::-1]), N, N[::-1].copy())
         same(lambda x, f=operation: f(3, x), operation(3, N), N)
@@ -177,6 +178,7 @@ ASKING = [
     (lambda x: x.tolist(), r"tolist\(\) at "),
     (lambda x: x.numpy(), r"numpy\(\) at "),
     (np.asarray, "a NumPy array from it at .*it is no array; use functions of minicomp"),
+    (lambda x: f"{x:.2f}", r"the format '\.2f' at .*print the tensor itself"),
     (lambda x: np.array([x, x]), r"join a list of tensors with minicomp\.stack"),
 ]
 
@@ -210,6 +212,23 @@ def test_a_number_has_no_length_and_no_rows():
 def test_moving_to_another_device_within_a_trace_is_refused():
     with pytest.raises(UnsupportedError, match="a tensor stays on its device, cpu"):
         mc.trace(lambda x: x.to("cuda:0"), X)
+
+
+@pytest.mark.parametrize("shift", [lambda x: x << 1, lambda x: x >> 1, lambda x: 1 << x])
+def test_shifts_are_refused_with_the_users_line(shift):
+    with pytest.raises(UnsupportedError, match=r"<< or >> at test_tensor\.py.*a power of two"):
+        mc.trace(shift, np.arange(3))
+
+
+def test_a_tensor_without_a_format_is_text_as_it_prints():
+    seen = []
+
+    def function(x):
+        seen.append(f"{x}")
+        return x
+
+    mc.trace(function, np.zeros((2, 3), np.float32))
+    assert seen == ["Tensor(f32[2,3] = input)"]
 
 
 def test_operators_with_what_is_no_tensor_are_refused():

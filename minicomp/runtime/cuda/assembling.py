@@ -3,7 +3,8 @@
 In: a kernel and what identifies device and driver. Out: the cubin's bytes: machine code that
 another process on such a device loads without assembling it again.
 
-    cubin = assemble(kernel, "NVIDIA H200, 9.0, driver 13000", library)
+    cubin = assemble(kernel, library)
+    keep_cubin(kernel, "NVIDIA H200, 9.0, driver 13000", cubin)
 
 A cubin from the disk cache that cannot be loaded counts as a miss (see `pycuda_driver`).
 """
@@ -36,9 +37,14 @@ def cached_cubin(kernel: PTXKernel, identity: str) -> bytes | None:
     return _cache.get(cache_key(kernel, identity))
 
 
-def assemble(kernel: PTXKernel, identity: str, library: CudaLibrary) -> bytes:
-    """The kernel's cubin, which is also kept on disk. CudaError, with the assembler's words and
-    the numbered lines that they are about, where the text is not right."""
+def keep_cubin(kernel: PTXKernel, identity: str, cubin: bytes) -> None:
+    """Keep a cubin for this and other processes."""
+    _cache.put(cache_key(kernel, identity), cubin)
+
+
+def assemble(kernel: PTXKernel, library: CudaLibrary) -> bytes:
+    """The kernel's cubin, for the device whose context is current. CudaError, with the assembler's
+    words and the numbered lines that they are about, where the text is not right."""
     log = ctypes.create_string_buffer(LOG_BYTES)
     options = (c_int * 2)(ERROR_LOG_BUFFER, ERROR_LOG_BYTES)
     # An option's value is itself in the place of the pointer, if it is a number.
@@ -61,5 +67,4 @@ def assemble(kernel: PTXKernel, identity: str, library: CudaLibrary) -> bytes:
         ) from error
     finally:
         library.cuLinkDestroy(linker)
-    _cache.put(cache_key(kernel, identity), cubin)
     return cubin

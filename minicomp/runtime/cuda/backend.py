@@ -15,9 +15,9 @@ import numpy as np
 from minicomp import config
 from minicomp.codegen.ptx_kernel import GpuTarget
 from minicomp.codegen.ptx_matmul_schedules import GpuMatmulSchedule, schedules
-from minicomp.errors import DeviceError
-from minicomp.ir import DTYPES
-from minicomp.kernels import LoopKernel, MatmulKernel
+from minicomp.errors import DeviceError, InputError
+from minicomp.ir import DTYPES, ITEMSIZE
+from minicomp.kernels import LoopKernel, MatmulKernel, ProductKernel
 from minicomp.kernels.program import Buffer, Program
 from minicomp.options import Options
 from minicomp.runtime.backend import Layout
@@ -31,6 +31,7 @@ from minicomp.runtime.cuda.executable import (
     own_type,
     view_at,
 )
+from minicomp.runtime.cuda.interface import DeviceArgument
 from minicomp.runtime.cuda.kernels import CudaKernel, loop_kernel, matmul_kernel
 from minicomp.runtime.steps import ArrayView, ExternalStep, RunStep
 from minicomp.runtime.stepwise import StepwiseRun
@@ -42,6 +43,7 @@ class CudaBackend:
     name = "cuda"
     language = "PTX"
     dtypes = tuple(DTYPES)
+    reads_windows = False
     alignment = large_alignment = ALIGNMENT
 
     def __init__(self, options: Options):
@@ -49,6 +51,7 @@ class CudaBackend:
         with config.patch(cuda_simulator=wanted):
             self.driver: Driver = driver()
         self.precision = options.matmul_precision
+        self.use_disk_cache = not options.force_disable_caches
         self.device = CudaDevice(self.driver)
         self.target = GpuTarget(
             self.driver.target, self.driver.multiprocessors, self.driver.shared_bytes
@@ -63,6 +66,7 @@ class CudaBackend:
                 "move the module with .to('cpu'), or the array with minicomp.cuda.to_device"
             )
         found = self.driver.argument(array)
+        check_whole_elements(found)
         if type(array) is self._own:
             return array
         return self.driver.view(array, found.pointer, found.shape, found.dtype, found.strides)
@@ -71,13 +75,15 @@ class CudaBackend:
         return Layout.of(array, alignment_of(array.ptr))
 
     def loop_kernel(self, kernel: LoopKernel) -> CudaKernel:
-        return loop_kernel(kernel, self.target, self.driver)
+        return loop_kernel(kernel, self.target, self.driver, self.use_disk_cache)
 
-    def schedules(self, kernel: MatmulKernel) -> Sequence[GpuMatmulSchedule]:
+    def schedules(self, kernel: ProductKernel) -> Sequence[GpuMatmulSchedule]:
+        assert isinstance(kernel, MatmulKernel)
         return schedules(kernel, self.target, self.precision)
 
-    def matmul_kernel(self, kernel: MatmulKernel, schedule: GpuMatmulSchedule) -> CudaKernel:
-        return matmul_kernel(kernel, schedule, self.target, self.driver)
+    def matmul_kernel(self, kernel: ProductKernel, schedule: GpuMatmulSchedule) -> CudaKernel:
+        assert isinstance(kernel, MatmulKernel)
+        return matmul_kernel(kernel, schedule, self.target, self.driver, self.use_disk_cache)
 
     def stepwise(
         self, program: Program, arrays: Sequence[Any], extra: Sequence[Buffer]
@@ -91,6 +97,19 @@ class CudaBackend:
 
     def entry(self, executable: CudaExecutable) -> CudaEntry:
         return CudaEntry(executable)
+
+
+def check_whole_elements(array: DeviceArgument) -> None:
+    """InputError for an array whose elements do not all lie at multiples of their size: reading one
+    would stop the GPU, for this process and for good."""
+    itemsize = ITEMSIZE[array.dtype]
+    steps = [step for step, extent in zip(array.strides, array.shape, strict=True) if extent > 1]
+    if any(number % itemsize for number in (int(array.pointer), *steps)):
+        raise InputError(
+            f"a device array of {array.dtype} has elements that do not lie at multiples of "
+            f"{itemsize} bytes: it begins at {int(array.pointer):#x} and has strides "
+            f"{array.strides}; pass a contiguous copy of it"
+        )
 
 
 def alignment_of(pointer: int) -> int:

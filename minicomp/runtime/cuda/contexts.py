@@ -20,6 +20,7 @@ from typing import Any
 
 from minicomp.errors import CudaError
 from minicomp.runtime.cuda.libcuda import CudaLibrary
+from minicomp.runtime.lifetime import keep_forever
 
 _was_forked = False
 
@@ -48,7 +49,10 @@ class PrimaryContext:
             )
         atexit.register(self._leave)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_note_fork)
+            # The child cannot pop anything any more, so there must be nothing on its stack.
+            os.register_at_fork(
+                before=self._leave, after_in_parent=self.enter, after_in_child=self._abandon
+            )
 
     def enter(self) -> None:
         """Make the context current on this thread. CudaError in a forked child."""
@@ -57,6 +61,11 @@ class PrimaryContext:
             self._threads.pushed = _Pushed(self._context)
         elif current_context(self._library) != self.handle:  # somebody has set another since
             self._library.cuCtxSetCurrent(self.handle)
+
+    def _abandon(self) -> None:
+        """In a forked child: CUDA is out of reach, also for what pycuda does as objects go."""
+        _note_fork()
+        keep_forever(self._context)
 
     def _leave(self) -> None:
         pushed = self._threads.__dict__.pop("pushed", None)

@@ -35,25 +35,28 @@ NO_TRANSPOSE, TRANSPOSE = 0, 1  # cublasOperation_t
 DEFAULT_ALGORITHM = -1  # cublasGemmAlgo_t
 #: cublasMath_t: the default, which is plain float32, without reductions in the 2-byte type.
 MATH_MODE = 0 | 16
-#: dtype -> cudaDataType, cublasComputeType_t, type of alpha and beta
-TYPES: dict[str, tuple[int, int, Any]] = {
-    "float32": (0, 68, c_float),
-    "float64": (1, 70, c_double),
-    "float16": (2, 68, c_float),
-    "bfloat16": (14, 68, c_float),
+#: alpha and beta, on the host
+_ONE, _ZERO, _ONE_64, _ZERO_64 = (byref(t(n)) for t in (c_float, c_double) for n in (1, 0))
+#: dtype -> cudaDataType, cublasComputeType_t (68: float32, 70: float64), alpha and beta
+TYPES: dict[str, tuple[int, int, Any, Any]] = {
+    "float32": (0, 68, _ONE, _ZERO),
+    "float64": (1, 70, _ONE_64, _ZERO_64),
+    "float16": (2, 68, _ONE, _ZERO),
+    "bfloat16": (14, 68, _ONE, _ZERO),
 }
 
+_PRODUCT = (c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p)  # handle, ops, m, n, k, alpha
+_MATRIX = (c_void_p, c_int, c_int)  # pointer, dtype, leading dimension; and in a batch:
+_BATCH = (*_MATRIX, c_int64)  # the distance to the next
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cublasCreate_v2": (POINTER(c_void_p),),
+    "cublasDestroy_v2": (c_void_p,),
     "cublasSetStream_v2": (c_void_p, c_void_p),
     "cublasSetMathMode": (c_void_p, c_int),
+    "cublasGemmEx": (*_PRODUCT, *_MATRIX, *_MATRIX, c_void_p, *_MATRIX, c_int, c_int),
     "cublasGemmStridedBatchedEx": (
-        *(c_void_p, c_int, c_int, c_int, c_int, c_int, c_void_p),  # handle, ops, m, n, k, alpha
-        *(c_void_p, c_int, c_int, c_int64),  # A, its type, leading dimension, batch stride
-        *(c_void_p, c_int, c_int, c_int64),  # B
-        c_void_p,  # beta
-        *(c_void_p, c_int, c_int, c_int64),  # C
-        *(c_int, c_int, c_int),  # batch count, compute type, algorithm
+        *(*_PRODUCT, *_BATCH, *_BATCH, c_void_p, *_BATCH),
+        *(c_int, c_int, c_int),  # count, compute type, algorithm
     ),
 }
 
@@ -77,36 +80,39 @@ def matmul(a: Any, b: Any, out: Any) -> None:
     device.enter()
     cublas = _threads.handle()
     cublas.set_stream(device.current_stream())
-    for batch in _batches(*operands):
-        cublas.multiply(dtype, *batch)
+    if len(operands[2].shape) == 2:
+        cublas.multiply(dtype, *map(matrices, operands))
+        return
+    for batch in batches(*operands):
+        cublas.multiply_batch(dtype, *batch)
 
 
 class Matrices(NamedTuple):
-    """`matrices` of one shape at even distances; strides in elements. Each is (rows, columns)."""
+    """A matrix, or `number` of one shape at even distances; strides in elements."""
 
     pointer: int
     rows: int
     columns: int
     row_stride: int
     column_stride: int
-    batch_stride: int
-    matrices: int
+    batch_stride: int = 0
+    number: int = 1
 
 
-def _batches(
+def batches(
     a: DeviceArgument, b: DeviceArgument, out: DeviceArgument
 ) -> Iterator[tuple[Matrices, Matrices, Matrices]]:
     """The product as products of evenly spaced matrices: cuBLAS has one batch axis, and those
     before it are looped over."""
     axes = out.shape[:-2]
     steps = [_batch_strides(operand, len(axes)) for operand in (a, b, out)]
-    inner, count = _joined(axes, steps)
+    inner, number = _joined(axes, steps)
     for index in itertools.product(*map(range, axes[:inner])):
         parts = []
         for operand, strides in zip((a, b, out), steps, strict=True):
             offset = sum(i * stride for i, stride in zip(index, strides, strict=False))
-            step = strides[-1] if strides and count > 1 else 0
-            parts.append(_matrices(operand, offset, step, count))
+            step = strides[-1] if number > 1 else 0
+            parts.append(matrices(operand, offset, step, number))
         yield parts[0], parts[1], parts[2]
 
 
@@ -123,23 +129,22 @@ def _batch_strides(operand: DeviceArgument, rank: int) -> list[int]:
 def _joined(axes: Sequence[int], steps: Sequence[Sequence[int]]) -> tuple[int, int]:
     """How many leading axes have to be looped over, and how many matrices the rest hold at even
     distances in all operands."""
-    if not axes:
-        return 0, 1
-    first, count = len(axes) - 1, axes[-1]
+    first, number = len(axes) - 1, axes[-1]
     while first > 0 and all(
         strides[first - 1] == strides[first] * axes[first] for strides in steps
     ):
         first -= 1
-        count *= axes[first]
-    return first, count
+        number *= axes[first]
+    return first, number
 
 
-def _matrices(operand: DeviceArgument, offset: int, step: int, count: int) -> Matrices:
+def matrices(operand: DeviceArgument, offset: int = 0, step: int = 0, number: int = 1) -> Matrices:
+    """The matrices of an operand from `offset` on, `step` apart, both in bytes."""
     itemsize = ITEMSIZE[operand.dtype]
     rows, columns = operand.shape[-2:]
-    row_stride, column_stride = (stride // itemsize for stride in operand.strides[-2:])
-    return Matrices(operand.pointer + offset, rows, columns, row_stride, column_stride,
-                    step // itemsize, count)  # fmt: skip
+    row_stride, column_stride = operand.strides[-2:]
+    return Matrices(operand.pointer + offset, rows, columns, row_stride // itemsize,
+                    column_stride // itemsize, step // itemsize, number)  # fmt: skip
 
 
 def layout(matrices: Matrices) -> tuple[int, int]:
@@ -157,38 +162,53 @@ def layout(matrices: Matrices) -> tuple[int, int]:
 
 
 class _Handle:
-    """cuBLAS on one thread."""
+    """cuBLAS on one thread. For cuBLAS a product is out.T = b.T @ a.T, all of them column-major."""
 
     def __init__(self) -> None:
-        self._library = _library()
-        self._handle = c_void_p()
-        self._checked("cublasCreate_v2", byref(self._handle))
-        self._checked("cublasSetMathMode", self._handle, MATH_MODE)
+        self._handle = c_void_p()  # what __del__ sees if there is no library
+        library = _library()
+        self._gemm, self._batched = library.cublasGemmEx, library.cublasGemmStridedBatchedEx
+        self._set_stream, self._destroy = library.cublasSetStream_v2, library.cublasDestroy_v2
+        _check("cublasCreate_v2", library.cublasCreate_v2(byref(self._handle)))
+        _check("cublasSetMathMode", library.cublasSetMathMode(self._handle, MATH_MODE))
+
+    def __del__(self) -> None:
+        if self._handle:
+            self._destroy(self._handle)
 
     def set_stream(self, stream: int) -> None:
-        self._checked("cublasSetStream_v2", self._handle, stream)
+        _check("cublasSetStream_v2", self._set_stream(self._handle, stream))
 
     def multiply(self, dtype: str, a: Matrices, b: Matrices, out: Matrices) -> None:
-        """out = a @ b: for cuBLAS, out.T = b.T @ a.T, all of them column-major."""
-        data_type, compute_type, number = TYPES[dtype]
+        """out = a @ b for single matrices."""
+        data, compute, one, zero = TYPES[dtype]
         a_operation, a_leading = layout(a)
         b_operation, b_leading = layout(b)
-        _, out_leading = layout(out)
-        one, zero = number(1), number(0)
-        self._checked(
-            "cublasGemmStridedBatchedEx",
-            *(self._handle, b_operation, a_operation, b.columns, a.rows, a.columns, byref(one)),
-            *(b.pointer, data_type, b_leading, b.batch_stride),
-            *(a.pointer, data_type, a_leading, a.batch_stride),
-            byref(zero),
-            *(out.pointer, data_type, out_leading, out.batch_stride),
-            *(out.matrices, compute_type, DEFAULT_ALGORITHM),
+        status = self._gemm(
+            *(self._handle, b_operation, a_operation, b.columns, a.rows, a.columns, one),
+            *(b.pointer, data, b_leading, a.pointer, data, a_leading),
+            *(zero, out.pointer, data, layout(out)[1], compute, DEFAULT_ALGORITHM),
         )
+        _check("cublasGemmEx", status)
 
-    def _checked(self, name: str, *arguments: Any) -> None:
-        status = getattr(self._library, name)(*arguments)
-        if status:
-            raise CudaError(f"{name} failed with cublasStatus_t {status}")
+    def multiply_batch(self, dtype: str, a: Matrices, b: Matrices, out: Matrices) -> None:
+        """out = a @ b for evenly spaced matrices."""
+        data, compute, one, zero = TYPES[dtype]
+        a_operation, a_leading = layout(a)
+        b_operation, b_leading = layout(b)
+        status = self._batched(
+            *(self._handle, b_operation, a_operation, b.columns, a.rows, a.columns, one),
+            *(b.pointer, data, b_leading, b.batch_stride),
+            *(a.pointer, data, a_leading, a.batch_stride, zero),
+            *(out.pointer, data, layout(out)[1], out.batch_stride),
+            *(out.number, compute, DEFAULT_ALGORITHM),
+        )
+        _check("cublasGemmStridedBatchedEx", status)
+
+
+def _check(call: str, status: int) -> None:
+    if status:
+        raise CudaError(f"{call} failed with cublasStatus_t {status}")
 
 
 class _Handles(threading.local):

@@ -84,7 +84,9 @@ class Driver(Protocol):
         """Where and how an array lies, for a kernel to be launched on the stream in use, which
         is made to wait for the array's own stream. CudaError for an array of another device."""
 
-    def load(self, kernel: PTXKernel, location: Location | None = None) -> Function:
+    def load(
+        self, kernel: PTXKernel, location: Location | None = None, use_disk_cache: bool = True
+    ) -> Function:
         """The kernel, assembled for this device. CudaError with the assembler's words."""
 
     def launch(self, function: Any, pointers: Sequence[int], stream: int) -> None:

@@ -18,6 +18,8 @@ from minicomp.ir import ITEMSIZE
 from minicomp.runtime import epoch
 from minicomp.runtime.cuda.executable import WIDEST_ACCESS, CudaExecutable, own_type
 from minicomp.runtime.cuda.interface import LEGACY_DEFAULT_STREAM
+from minicomp.runtime.cuda.memory_pool import memory_of
+from minicomp.runtime.cuda.streams import DEFAULT
 
 
 class CudaEntry:
@@ -89,5 +91,8 @@ class CudaEntry:
 def is_in_order(array: Any, own: type) -> bool:
     """Whether what is queued on the default stream finds an array as it was last written. One of
     another library may be written on another stream each time."""
+    memory = memory_of(array)
+    if memory is not None:
+        return memory.stream == DEFAULT
     stream = array.__cuda_array_interface__.get("stream")
     return stream is None or (stream == LEGACY_DEFAULT_STREAM and type(array) is own)

@@ -14,11 +14,13 @@ calls it.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from ctypes import byref, c_float, c_void_p
 from typing import Any
 
+from minicomp.errors import CudaError
 from minicomp.runtime.cuda.libcuda import CudaLibrary
 from minicomp.runtime.cuda.memory_pool import Allocation
 from minicomp.runtime.cuda.streams import current_stream
@@ -86,4 +88,5 @@ class _Event:
 
     def __del__(self, _ignored: Any = None) -> None:
         if self._handle:
-            self._library.cuEventDestroy_v2(self._handle)
+            with contextlib.suppress(CudaError):  # the device may be lost
+                self._library.cuEventDestroy_v2(self._handle)

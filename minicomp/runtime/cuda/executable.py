@@ -79,12 +79,12 @@ class CudaExecutable:
         outputs = []
         for number, shape, dtype in self._outputs:
             output = empty(shape, dtype)
-            table[number] = output.ptr
+            table[number] = output.gpudata
             outputs.append(output)
         arena = None
         if self.arena_bytes:
             arena = empty((self.arena_bytes,), "bool")
-            start = arena.ptr
+            start = arena.gpudata
             for number, offset in self.arena_offsets:
                 table[number] = start + offset
         words = self._zeroed_status(table) if self._status else None

@@ -27,6 +27,7 @@ class CudaKernel:
     ptx: PTXKernel
     target: GpuTarget
     driver: Driver
+    use_disk_cache: bool = True
 
     workspace = 0
 
@@ -38,7 +39,8 @@ class CudaKernel:
     def function(self) -> Function:
         """Assembled and loaded when first asked for."""
         locations = self.kernel.locations
-        return self.driver.load(self.ptx, locations[0] if locations else None)
+        location = locations[0] if locations else None
+        return self.driver.load(self.ptx, location, self.use_disk_cache)
 
     def prepare(self) -> None:
         """Assemble and load it."""
@@ -49,14 +51,21 @@ class CudaKernel:
         return disassembled(self.ptx, self.target.name)
 
 
-def loop_kernel(kernel: LoopKernel, target: GpuTarget, driver: Driver) -> CudaKernel:
+def loop_kernel(
+    kernel: LoopKernel, target: GpuTarget, driver: Driver, use_disk_cache: bool = True
+) -> CudaKernel:
     """A LoopKernel with the schedule that fits it."""
     ptx = emit_loop_kernel(kernel, schedule_loops(kernel, target), target)
-    return CudaKernel(kernel, ptx, target, driver)
+    return CudaKernel(kernel, ptx, target, driver, use_disk_cache)
 
 
 def matmul_kernel(
-    kernel: MatmulKernel, schedule: GpuMatmulSchedule, target: GpuTarget, driver: Driver
+    kernel: MatmulKernel,
+    schedule: GpuMatmulSchedule,
+    target: GpuTarget,
+    driver: Driver,
+    use_disk_cache: bool = True,
 ) -> CudaKernel:
     """A MatmulKernel with the schedule given."""
-    return CudaKernel(kernel, emit_matmul(kernel, schedule, target), target, driver)
+    ptx = emit_matmul(kernel, schedule, target)
+    return CudaKernel(kernel, ptx, target, driver, use_disk_cache)

@@ -44,6 +44,7 @@ WAITING: dict[str, tuple[Any, ...]] = {
 QUICK: dict[str, tuple[Any, ...]] = {
     "cuCtxGetCurrent": (POINTER(Handle),),
     "cuCtxSetCurrent": (Handle,),
+    "cuCtxGetDevice": (POINTER(c_int),),
     "cuMemsetD8Async": (Address, c_ubyte, c_size_t, Handle),
     "cuMemGetInfo_v2": (POINTER(c_size_t), POINTER(c_size_t)),
     "cuStreamWaitEvent": (Handle, Handle, c_uint),

@@ -11,7 +11,8 @@ for the whole device; the pool does neither in a program that repeats itself.
 Streams: what is given back may still be read or written by kernels that are queued. They are
 queued on the stream that the memory was taken for, so it is handed out for that stream alone: its
 next user is queued behind them. Where another stream has used it as well (`used_on`), the first
-one is made to wait for the other before.
+one is made to wait for the other before. An allocation keeps the handles of its streams, and with
+them the streams (see `streams`).
 """
 
 from __future__ import annotations
@@ -19,11 +20,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from minicomp.errors import CudaError
 
 SMALLEST = 512  # bytes; a multiple of the 256 that a GPU aligns to
 LARGEST_STEP = 8 << 20  # sizes are no further apart than this
+
+
+def size_class(nbytes: int) -> int:
+    """The least size of the pool's that holds `nbytes`: four for each doubling, so that at most a
+    fifth of a block is unused and few sizes differ.
+
+    >>> [size_class(n) for n in (1, 512, 513, 1000, 1025)]
+    [512, 512, 640, 1024, 1280]
+    """
+    if nbytes <= SMALLEST:
+        return SMALLEST
+    step = min(1 << ((nbytes - 1).bit_length() - 3), LARGEST_STEP)
+    return -(-nbytes // step) * step
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,17 @@ class Allocation(int):
         return f"<{self.size} bytes at {int(self):#x}>"
 
 
+def memory_of(array: Any) -> Allocation | None:
+    """The pool's memory that an array lies in, of its own or as a view (`base`) of another's; None
+    for memory that is not the pool's."""
+    while array is not None:
+        memory = getattr(array, "gpudata", None)
+        if isinstance(memory, Allocation):
+            return memory
+        array = getattr(array, "base", None)
+    return None
+
+
 class OutOfDeviceMemory(CudaError):
     """The device has no block of that size left. Raised by a pool's `allocate`."""
 
@@ -65,7 +91,8 @@ class MemoryPool:
     `allocate(nbytes)` gives an address or raises OutOfDeviceMemory; `release(addresses)` gives
     them back to the device once all queued work is done; `order(stream, other)` makes what is
     queued on `stream` from now on wait for what is queued on `other` now. At most `limit` bytes
-    are held for later: beyond, all that is held is given back first.
+    are held for later: beyond, all that is held is given back first. `rounded` says how large a
+    block is for so many bytes.
     """
 
     def __init__(
@@ -74,9 +101,10 @@ class MemoryPool:
         release: Callable[[list[int]], None],
         order: Callable[[int, int], None],
         limit: int,
+        rounded: Callable[[int], int] = size_class,
     ):
         self._allocate, self._release, self._order = allocate, release, order
-        self._limit = limit
+        self._limit, self._rounded = limit, rounded
         self._free: dict[tuple[int, int], list[int]] = {}  # by stream and size
         # Reentrant, since collecting garbage in here may give an allocation back.
         self._lock = threading.RLock()
@@ -84,7 +112,7 @@ class MemoryPool:
 
     def take(self, nbytes: int, stream: int) -> Allocation:
         """Memory of at least `nbytes` for work on `stream`. CudaError if there is none."""
-        size = size_class(nbytes)
+        size = self._rounded(nbytes)
         with self._lock:
             held = self._free.get((stream, size))
             if held:
@@ -118,21 +146,35 @@ class MemoryPool:
         """Keep an allocation's memory for later. Called as its last reference goes."""
         with self._lock:
             self._in_use -= allocation.size
-            for other in allocation.others or ():
-                self._order(allocation.stream, other)
+            try:
+                for other in allocation.others or ():
+                    self._order(allocation.stream, other)
+            except CudaError:  # the device is lost, or this a forked child: nobody gets it again
+                return
             if allocation.size > self._limit:
                 self._release([int(allocation)])
                 return
             if self._cached + allocation.size > self._limit:
                 self.empty_cache()
-            key = (allocation.stream, allocation.size)
+            # As plain numbers: what is merely held for later keeps no stream.
+            key = (int(allocation.stream), allocation.size)
             self._free.setdefault(key, []).append(int(allocation))
             self._cached += allocation.size
+
+    def hand_over(self, allocation: Allocation, stream: int) -> None:
+        """Let work on `stream`, from now on, use the memory: it waits for what the memory was taken
+        for, and the memory's next user will wait for it."""
+        if stream != allocation.stream:
+            self._order(stream, allocation.stream)
+            allocation.used_on(stream)
 
     def empty_cache(self) -> None:
         """Give all that is held for later back to the device, after what is queued there."""
         with self._lock:
-            held = [address for addresses in self._free.values() for address in addresses]
+            held = []
+            for addresses in self._free.values():
+                held += addresses
+                addresses.clear()  # garbage may be collected in the middle of `take`
             self._free.clear()
             self._cached = 0
             if held:
@@ -141,16 +183,3 @@ class MemoryPool:
     def figures(self) -> MemoryFigures:
         with self._lock:
             return MemoryFigures(self._in_use, self._peak, self._cached)
-
-
-def size_class(nbytes: int) -> int:
-    """The least size of the pool's that holds `nbytes`: four for each doubling, so that at most a
-    fifth of a block is unused and few sizes differ.
-
-    >>> [size_class(n) for n in (1, 512, 513, 1000, 1025)]
-    [512, 512, 640, 1024, 1280]
-    """
-    if nbytes <= SMALLEST:
-        return SMALLEST
-    step = min(1 << ((nbytes - 1).bit_length() - 3), LARGEST_STEP)
-    return -(-nbytes // step) * step

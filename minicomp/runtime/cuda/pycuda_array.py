@@ -16,19 +16,39 @@ from typing import Any
 import numpy as np
 from pycuda.gpuarray import GPUArray
 
-from minicomp.runtime.cuda.interface import LEGACY_DEFAULT_STREAM
-from minicomp.runtime.cuda.memory_pool import Allocation
+from minicomp.runtime.cuda.dlpack import CUDA_DEVICE, capsule
+from minicomp.runtime.cuda.interface import LEGACY_DEFAULT_STREAM, read_interface
+from minicomp.runtime.cuda.memory_pool import Allocation, memory_of
+
+NO_WAITING = -1  # DLPack's word for a consumer that sees to the order itself
 
 
 class DeviceArray(GPUArray):
-    """A GPUArray whose memory is minicomp's, and which says on which stream it was made."""
+    """A GPUArray whose memory is minicomp's, which says on which stream it was made, and which
+    other libraries can take over through DLPack."""
+
+    #: Which GPU the driver is on.
+    device_number = 0
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
         interface = super().__cuda_array_interface__
-        if isinstance(self.gpudata, Allocation):
-            interface["stream"] = self.gpudata.stream or LEGACY_DEFAULT_STREAM
+        memory = memory_of(self)
+        if memory is not None:
+            interface["stream"] = memory.stream or LEGACY_DEFAULT_STREAM
         return interface
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return CUDA_DEVICE, self.device_number
+
+    def __dlpack__(self, *, stream: int | None = None, **wishes: Any) -> Any:
+        """A capsule; `stream` is made to wait for the array's own (-1: it need not). Wishes for
+        versions, copies and devices beyond that are refused by saying nothing of them, as the
+        protocol allows."""
+        memory = memory_of(self)
+        if memory is not None and stream != NO_WAITING:
+            memory.pool.hand_over(memory, 0 if stream in (None, LEGACY_DEFAULT_STREAM) else stream)
+        return capsule(read_interface(self), self, self.device_number)
 
 
 class Layout:

@@ -19,7 +19,7 @@ import pycuda.driver as cuda
 from minicomp.codegen.ptx_kernel import PTXKernel
 from minicomp.errors import CudaError
 from minicomp.ir import Location, dtype_name, numpy_dtype
-from minicomp.runtime.cuda.assembling import assemble, cached_cubin
+from minicomp.runtime.cuda.assembling import assemble, cached_cubin, keep_cubin
 from minicomp.runtime.cuda.contexts import PrimaryContext, current_context
 from minicomp.runtime.cuda.event_clock import EventClock
 from minicomp.runtime.cuda.host_copies import check_fits, read_array, write_array
@@ -40,6 +40,7 @@ from minicomp.runtime.cuda.memory_pool import (
     MemoryFigures,
     MemoryPool,
     OutOfDeviceMemory,
+    memory_of,
 )
 from minicomp.runtime.cuda.pycuda_array import DeviceArray, Layout
 from minicomp.runtime.cuda.streams import current_stream
@@ -67,6 +68,9 @@ class PycudaDriver:
         major, minor = device.compute_capability()
         self.identity = f"{device.name()} ({major}.{minor}), CUDA driver {_driver_version()}"
         self._context = PrimaryContext(device, self._library)
+        number = c_int()
+        self._library.cuCtxGetDevice(byref(number))
+        DeviceArray.device_number = number.value
         self._launcher = Launcher(self._library, self._context.enter)
         limit = int(device.total_memory() * CACHED_PART)
         self._pool = MemoryPool(self._allocate, self._release, self._order, limit)
@@ -121,19 +125,22 @@ class PycudaDriver:
     def argument(self, array: Any) -> DeviceArgument:
         stream = current_stream()
         if type(array) is DeviceArray:
-            memory = array.gpudata
-            if type(memory) is Allocation and memory.stream != stream:
-                self._order(stream, memory.stream)
-                memory.used_on(stream)
+            pointer = array.gpudata
+            memory = pointer if type(pointer) is Allocation else memory_of(array)
+            if memory is not None and memory.stream != stream:
+                self._pool.hand_over(memory, stream)
             name = self._name_of(array.dtype)
-            return DeviceArgument(memory, array.shape, array.strides, name, False, None, False)
+            return DeviceArgument(pointer, array.shape, array.strides, name, False, None, False)
         argument = read_interface(array)
         if argument.is_simulated:
             raise CudaError(
                 "the array is in the simulator's memory and the GPU is in use; make it with "
                 "minicomp.cuda.to_device while the GPU is in use"
             )
-        if argument.stream is not None and argument.stream != stream:
+        memory = memory_of(array)  # pycuda's views of our arrays say nothing of a stream
+        if memory is not None:
+            self._pool.hand_over(memory, stream)
+        elif argument.stream is not None and argument.stream != stream:
             self._order(stream, argument.stream)
         return argument
 
@@ -187,12 +194,14 @@ class PycudaDriver:
 
     # --- kernels ---
 
-    def load(self, kernel: PTXKernel, location: Location | None = None) -> LoadedFunction:
+    def load(
+        self, kernel: PTXKernel, location: Location | None = None, use_disk_cache: bool = True
+    ) -> LoadedFunction:
         self._context.enter()
         module = self._modules.get(kernel.text)
         try:
             if module is None:
-                module = self._modules[kernel.text] = self._new_module(kernel)
+                module = self._modules[kernel.text] = self._new_module(kernel, use_disk_cache)
             handle = module.function(kernel.name)
             self._allow_shared(handle, kernel.shared_bytes)
         except CudaCallError as error:
@@ -205,8 +214,8 @@ class PycudaDriver:
             raise error.placed(f"kernel {kernel.name}", location) from error.__cause__
         return LoadedFunction(kernel, location, handle, module, self._launcher)
 
-    def _new_module(self, kernel: PTXKernel) -> _Module:
-        cubin = cached_cubin(kernel, self.identity)
+    def _new_module(self, kernel: PTXKernel, use_disk_cache: bool) -> _Module:
+        cubin = cached_cubin(kernel, self.identity) if use_disk_cache else None
         if cubin is not None:
             try:
                 return _Module(cubin, self._library)
@@ -214,7 +223,10 @@ class PycudaDriver:
                 if error.is_sticky:
                     raise
                 # Of another device or driver in spite of its key: as good as none.
-        return _Module(assemble(kernel, self.identity, self._library), self._library)
+        cubin = assemble(kernel, self._library)
+        if use_disk_cache:
+            keep_cubin(kernel, self.identity, cubin)
+        return _Module(cubin, self._library)
 
     def _allow_shared(self, handle: int, shared_bytes: int) -> None:
         """Beyond 48 KiB, shared memory has to be asked for."""
@@ -284,9 +296,10 @@ class _Module:
         assert handle.value is not None
         return handle.value
 
-    def __del__(self) -> None:
+    # At exit the context may be gone before, and so may this module's names: hence the defaults.
+    def __del__(self, suppress: Any = contextlib.suppress, errors: Any = CudaError) -> None:
         if self._handle:
-            with contextlib.suppress(CudaError):  # at exit the context may be gone before
+            with suppress(errors):
                 self._library.cuModuleUnload(self._handle)
 
 

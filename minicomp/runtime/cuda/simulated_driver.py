@@ -4,8 +4,8 @@ In: what `driver.Driver` says. Out: the same, synchronously: streams are names, 
 over when it returns. What a kernel does wrong (an access out of bounds, a race, a read of memory
 never written) is a SimulationError that names the PTX line.
 
-Memory is not kept for later: each array is new memory, so that a kernel that reads what it never
-wrote is found out, and one that reads what has been given back.
+Memory is not kept for later, and an array has as many bytes as it needs: a kernel is found out that
+reads what it never wrote, or what has been given back, or writes one element too many.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from minicomp.runtime.cuda.memory_pool import MemoryFigures, MemoryPool
 from minicomp.runtime.cuda.simulated_array import SimulatedArray
 from minicomp.runtime.cuda.simulated_clock import SimulatedClock, launch_seconds
 from minicomp.runtime.cuda.streams import current_stream
-from minicomp.simulator import Simulator
+from minicomp.simulator import Report, Simulator
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +49,12 @@ class SimulatedDriver:
 
     def __init__(self) -> None:
         self.simulator = Simulator()
-        self._pool = MemoryPool(self.simulator.allocate, self._release, self._order, limit=0)
+        self._pool = MemoryPool(
+            self.simulator.allocate, self._release, self._order, limit=0, rounded=int
+        )
         self.seconds = 0.0  # what the launches so far would have taken; see `launch_seconds`
         self.launches = 0
+        self.listeners: list[list[Report]] = []  # lists to which each launch adds its report
 
     # --- arrays ---
 
@@ -113,7 +116,9 @@ class SimulatedDriver:
 
     # --- kernels ---
 
-    def load(self, kernel: PTXKernel, location: Location | None = None) -> SimulatedFunction:
+    def load(
+        self, kernel: PTXKernel, location: Location | None = None, use_disk_cache: bool = True
+    ) -> SimulatedFunction:
         try:
             return SimulatedFunction(kernel, location, self.simulator.load(kernel.text))
         except MinicompError as error:
@@ -132,6 +137,8 @@ class SimulatedDriver:
             raise _of_kernel(error, kernel, function.location) from error
         self.seconds += launch_seconds(report)
         self.launches += 1
+        for reports in self.listeners:
+            reports.append(report)
 
     # --- streams and time ---
 

@@ -3,6 +3,10 @@
 In: `with use_stream(stream):`, a stream of pycuda, torch, cupy or numba, or a handle. Out:
 `current_stream()` gives its handle, in this thread and within the block; outside, 0, the default
 stream, which torch and cupy use as well, so that everything is in order without a word.
+
+A library ends a stream when its object goes, and CUDA crashes when it is asked to wait for one
+that has ended. So a handle keeps the object, and memory keeps the handles of the streams that it
+has been used on.
 """
 
 from __future__ import annotations
@@ -17,6 +21,13 @@ from minicomp.errors import InputError
 DEFAULT = 0
 _LEGACY = 1  # another name of the default stream: CU_STREAM_LEGACY
 
+
+class StreamHandle(int):
+    """A CUstream, and the object that keeps it."""
+
+    owner: Any
+
+
 # A context variable: another thread, or another asyncio task, starts with the default stream.
 _stream: ContextVar[int] = ContextVar("minicomp stream", default=DEFAULT)
 
@@ -30,13 +41,16 @@ def use_stream(stream: Any) -> Iterator[int]:
     handle = stream_handle(stream)
     token = _stream.set(handle)
     try:
-        yield handle  # the generator holds on to `stream` until the block ends
+        yield handle
     finally:
         _stream.reset(token)
 
 
 def stream_handle(stream: Any) -> int:
-    """The CUstream handle of a stream of any library; InputError for anything else."""
+    """The CUstream handle of a stream of any library; InputError for anything else.
+
+    A handle given as an int has no owner: its stream has to outlive the arrays made on it.
+    """
     if stream is None:
         return DEFAULT
     if isinstance(stream, int) and not isinstance(stream, bool):
@@ -54,5 +68,9 @@ def stream_handle(stream: Any) -> int:
                 f"a {type(stream).__name__} is no stream; wanted one of pycuda, torch or cupy, "
                 "or its handle as an int"
             )
-    handle = int(getattr(handle, "value", handle) or DEFAULT)
-    return DEFAULT if handle == _LEGACY else handle
+    number = getattr(handle, "value", handle) or DEFAULT
+    if number in (DEFAULT, _LEGACY):
+        return DEFAULT
+    owned = StreamHandle(number)
+    owned.owner = stream
+    return owned

@@ -62,7 +62,7 @@ def _check_mode(form: Form, mode: str, result: Type, source: Type) -> None:
 
 
 def _with_relu(form: Form, function: Function, result: Type) -> Function:
-    """Negative results become 0; only formats that live in registers as bits have this."""
+    """Negative results and -0 become 0; only formats kept as bits have this."""
     if result.kind != "half":
         form.fail(f".relu is not for {result}")
     sign, nan = 1 << (result.width - 1), 0x7FFFFFFF if result.width == 32 else 0x7FFF
@@ -83,7 +83,7 @@ def _pack(form: Form, result: str, mode: str, relu: bool) -> Action:
     def half(a: Array) -> Array:
         value = a.astype(np.float64)
         if relu:
-            value = np.where(value < 0, 0.0, value)
+            value = np.where(np.signbit(value) & ~np.isnan(value), 0.0, value)
         return encode(value, element, mode).astype(np.uint32)
 
     def compute(a: Array, b: Array) -> Array:

@@ -188,3 +188,11 @@ def test_two_threads_call_the_same_and_other_modules_at_once(driver):
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+def test_cubins_are_kept_on_disk_unless_caches_are_disabled(recording, disabled):
+    compiled = minicomp.compile(lambda x: x + 1, options={"force_disable_caches": disabled})
+    compiled(cuda.to_device(floats(3)))
+    _, _, use_disk_cache = recording.arguments["load"]
+    assert use_disk_cache is not disabled
