@@ -184,9 +184,9 @@ def _worth_keeping(scalar: Scalar, varying: Varying) -> bool:
 def _with_rows(kernel: LoopKernel, kept: Sequence[_Kept]) -> LoopKernel:
     sweeps = []
     for number, sweep in enumerate(kernel.sweeps):
-        replaced: dict[int, Scalar] = {id(k.scalar): k.load for k in kept if k.sweep < number}
+        loads: dict[int, Scalar] = {id(k.scalar): k.load for k in kept if k.sweep < number}
         stores = [Store(k.load.buffer, k.load.index, k.scalar) for k in kept if k.sweep == number]
-        rebuilt = Rebuilt(replaced)
+        rebuilt = Rebuilt(loads)
         sweeps.append(rebuilt.sweep(replace(sweep, stores=(*stores, *sweep.stores))))
     return replace(kernel, sweeps=tuple(sweeps), scratch=tuple(k.row for k in kept))
 
