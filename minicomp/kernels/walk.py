@@ -56,7 +56,7 @@ def stores(kernel: LoopKernel) -> Iterator[Store]:
 
 class Rebuilt:
     """`rebuilt(scalar)`: the scalar with others in place of some of its parts, or of itself: those
-    in `replaced`, by identity, and what `change` gives for a part, unless that is None. It sees each
+    in `replaced`, by identity, and what `change` gives for a part unless that is None. It sees each
     once, before its operands."""
 
     def __init__(
