@@ -120,7 +120,7 @@ def alignments_of(graph: Graph, arrays: Sequence[Any], backend: Backend) -> Alig
         value: backend.layout(array).alignment
         for value, array in zip(arguments_of(graph), arrays, strict=True)
     }
-    return Alignments(backend.alignment, outside)
+    return Alignments(backend.alignment, backend.large_alignment, outside)
 
 
 def show_pass(name: str, graph: Graph) -> None:

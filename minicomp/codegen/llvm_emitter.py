@@ -48,6 +48,7 @@ class LLVMEmitter(Memory, Avx512):
         self.builder = builder
         self.buffers = list(buffers)
         self.status = status  # int32*, set to 1 by a gather that meets an index out of range
+        self.streamed: dict[int, int] = {}  # see `llvm_memory`
         self.has_avx512 = getattr(target, "vector_bits", 0) == 512
         self.at({}, None, 1)
 

@@ -25,25 +25,17 @@ from dataclasses import dataclass
 
 from llvmlite import ir
 
-from minicomp.codegen.llvm_objects import TYPE, ObjectFunction, literal_null
+from minicomp.codegen.llvm_objects import TYPE
+from minicomp.codegen.llvm_outputs import DATA, ArrayKind, OutputArrays
 from minicomp.codegen.llvm_types import i1, i8, i32, i64, literal, pointer, void
 from minicomp.ir import ITEMSIZE
 
-#: Byte offsets into a PyArrayObject on a 64-bit machine.
-DATA, NDIM, DIMENSIONS, STRIDES, DESCR = 16, 24, 32, 40, 56
+#: Byte offsets into a PyArrayObject on a 64-bit machine; `DATA` is at 16.
+NDIM, DIMENSIONS, STRIDES, DESCR = 24, 32, 40, 56
 
 #: Slots of the context, the specialization's own memory (int64 each); parameters follow, then
-#: constants.
+#: constants, then the memory of large outputs.
 EPOCH, BUSY, ARENA, FIRST_FREE = 0, 1, 2, 3
-
-
-@dataclass(frozen=True)
-class ArrayKind:
-    """What an argument must be: dtype, shape, and strides in bytes."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -72,9 +64,14 @@ class EntryPlan:
         return FIRST_FREE + len(self.parameters) + position
 
     @property
+    def first_kept(self) -> int:
+        """From here on the context has the memory of large outputs (see `llvm_outputs`)."""
+        return FIRST_FREE + len(self.parameters) + len(self.constants)
+
+    @property
     def slots(self) -> int:
         """How many int64 the context has."""
-        return FIRST_FREE + len(self.parameters) + len(self.constants)
+        return self.first_kept + sum(kind.slots for _, kind in self.outputs)
 
 
 def emit_entry(plan: EntryPlan) -> str:
@@ -82,7 +79,7 @@ def emit_entry(plan: EntryPlan) -> str:
     return _Entry(plan).text()
 
 
-class _Entry(ObjectFunction):
+class _Entry(OutputArrays):
     def __init__(self, plan: EntryPlan):
         super().__init__("entry", {"self": pointer, "args": pointer, "count": i64})
         self.plan = plan
@@ -176,23 +173,16 @@ class _Entry(ObjectFunction):
             self.builder.store(literal(i64, 0), self.context(BUSY))
 
     def _make_outputs(self) -> list[ir.Value]:
-        """New arrays, as `PyArray_Empty` makes them; it takes over a reference to the dtype."""
-        builder = self.builder
-        kind = ir.FunctionType(pointer, [i32, pointer, pointer, i32])
+        """New arrays, and their data pointers into the table."""
         made: list[ir.Value] = []
+        slot = self.plan.first_kept
         for position, (number, wanted) in enumerate(self.plan.outputs):
-            builder.comment(f"output {position}: {wanted}")
-            dimensions = self._constant_array(f"shape{position}", wanted.shape)
-            descr = self.symbol(f"dtype_{wanted.dtype}")
-            self.call("Py_IncRef", self.on_object, descr)
-            rank = literal(i32, len(wanted.shape))
-            array = self.call("PyArray_Empty", kind, rank, dimensions, descr, literal(i32, 0))
-            failed = self.same(array, literal_null())
-            with builder.if_then(failed, likely=False):
-                self._drop(made)
-                builder.ret(literal_null())  # the exception is set
-            builder.store(self.field(array, DATA, pointer), self.slot(self.table, number))
+            self.builder.comment(f"output {position}: {wanted}")
+            array = self.new_output(position, wanted, slot, made)
+            data = self.field(array, DATA, pointer)
+            self.builder.store(data, self.slot(self.table, number))
             made.append(array)
+            slot += wanted.slots
         return made
 
     def _run(self) -> None:
@@ -221,13 +211,11 @@ class _Entry(ObjectFunction):
         if self.plan.status:
             failed = builder.icmp_signed("!=", bad, literal(i32, 0))
             with builder.if_then(failed, likely=False):
-                self._drop(outputs)
+                self.drop(outputs)
                 builder.branch(self.miss)
 
-    def _drop(self, outputs: Sequence[ir.Value]) -> None:
-        """Undo what has been taken."""
-        for output in outputs:
-            self.call("Py_DecRef", self.on_object, output)
+    def drop(self, outputs: Sequence[ir.Value]) -> None:
+        super().drop(outputs)
         self._release_arena()
 
     def _result(self, outputs: Sequence[ir.Value]) -> ir.Value:
@@ -248,16 +236,5 @@ class _Entry(ObjectFunction):
         self.call("Py_IncRef", self.on_object, none)
         self.builder.ret(none)
 
-    def context(self, slot: int) -> ir.Value:
-        return self.slot(self.symbol("context"), slot)
-
     def load_context(self, slot: int) -> ir.Value:
         return self.builder.load(self.context(slot), typ=i64)
-
-    def _constant_array(self, name: str, numbers: Sequence[int]) -> ir.Value:
-        kind = ir.ArrayType(i64, max(len(numbers), 1))
-        array = ir.GlobalVariable(self.module, kind, name)
-        array.linkage, array.global_constant = "private", True
-        array.initializer = ir.Constant(kind, list(numbers) or [0])
-        array.type = pointer
-        return array

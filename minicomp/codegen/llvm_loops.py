@@ -29,11 +29,13 @@ from llvmlite import ir
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_function import KernelFunction, counted_loop, kernel_function
 from minicomp.codegen.llvm_loop_body import Bound, Known, LoopBody
+from minicomp.codegen.llvm_memory import stream_alignment
 from minicomp.codegen.llvm_reduce import Accumulators
-from minicomp.codegen.llvm_types import MEMORY, i64, literal
-from minicomp.kernels import LoopKernel, LoopSchedule, Sweep
+from minicomp.codegen.llvm_types import MEMORY, i64, literal, void
+from minicomp.kernels import Load, LoopKernel, LoopSchedule, Sweep
 from minicomp.kernels.indexing import LoopVariable, row_major_strides
 from minicomp.kernels.memory import ALIGNMENT
+from minicomp.kernels.walk import kernel_roots, stores, walk
 
 #: The loop variables' values at some place of the nest.
 Values = dict[LoopVariable, ir.Value]
@@ -102,6 +104,7 @@ class _LoopEmission:
         self.buffers = [self._row_buffers(copy) for copy in range(schedule.rows)]
         status = self._status_pointer()
         self.emitter = LLVMEmitter(self.builder, self.buffers[0], status, target)
+        self.emitter.streamed = self._streamed() if schedule.streams else {}
         self.body = LoopBody(kernel, self.emitter)
 
     def _row_buffers(self, copy: int) -> list[tuple[ir.Value, str]]:
@@ -120,11 +123,33 @@ class _LoopEmission:
                 return pointer
         return None
 
+    def _streamed(self) -> dict[int, int]:
+        """The buffers that are written past the caches, and the alignment of each store there: a
+        line that goes both ways is sent to memory twice, so it is all of a buffer or nothing."""
+        kernel = self.kernel
+        vector = (kernel.inner if self._along_rows else kernel.outer)[-1:]
+        read = {scalar.buffer for scalar in walk(kernel_roots(kernel)) if isinstance(scalar, Load)}
+        found: dict[int, int] = {}
+        for store in stores(kernel) if vector else ():
+            if store.buffer < len(kernel.arguments) and store.buffer not in read:
+                argument, width = kernel.arguments[store.buffer], self.schedule.vector_width
+                known = stream_alignment(store.index, argument, vector[0], width)
+                found[store.buffer] = min(known, found.get(store.buffer, known))
+        return {buffer: known for buffer, known in found.items() if known}
+
+    @property
+    def _along_rows(self) -> bool:
+        return self.schedule.vector_axis == "inner" or not self.kernel.outer
+
     def text(self) -> str:
-        if self.schedule.vector_axis == "inner" or not self.kernel.outer:
+        if self._along_rows:
             self._rows()
         else:
             self._column_blocks()
+        if self.emitter.streamed:
+            self.builder.comment("whoever hears that this is done sees what was stored")
+            fence = ir.FunctionType(void, [])
+            self.builder.call(ir.Function(self.builder.module, fence, "llvm.x86.sse.sfence"), [])
         self.builder.ret_void()
         return str(self.function.module)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 from minicomp.codegen.row_divisions import multiply_by_reciprocals
@@ -40,8 +39,18 @@ OP_COST = {
     **dict.fromkeys(("mod", "floor_divide"), 16),
 }
 
-#: A row of at most this many bytes is kept on the stack. Threads have at least 512 kB of it.
-MOST_SCRATCH_BYTES = 64 * 1024
+#: Rows of at most this many bytes are kept on the stack. Threads have at least 512 kB of it, and
+#: a core as much second-level cache or more.
+MOST_SCRATCH_BYTES = 256 * 1024
+
+#: A kernel whose arguments take at least so many bytes finds little of them in the caches, nor
+#: does the next one. It waits for memory rather than for itself, and what it stores goes straight
+#: there, if it costs an element no more than this: a slower one fills lines too slowly for that.
+LARGE_KERNEL_BYTES, MOST_STREAMED_COST = 16 << 20, 20
+
+#: Rows of at most this many bytes are done in pairs: with what they are made of and made into,
+#: two of them have to fit into the first-level cache.
+LONGEST_PAIRED_BYTES = 8 * 1024
 
 #: Rows of at most this many bytes are done in pairs: with what they are made of and made into,
 #: two of them have to fit into the first-level cache.
@@ -50,9 +59,13 @@ LONGEST_PAIRED_BYTES = 8 * 1024
 #: A value at least this costly is kept for later sweeps: a store and a load are about two.
 WORTH_KEEPING = 8
 
-#: Handing work to another thread costs a few microseconds; a share should take several times
-#: that. In vector instructions, of which a core does a few per nanosecond.
-LEAST_SHARE = 60_000
+#: Handing work to a thread that is awake costs a microsecond or two; a share should take as long,
+#: or longer. In vector instructions, of which a core does a few per nanosecond.
+LEAST_SHARE = 12_000
+
+#: Fewer rows than this are not done in pairs, and no thread is given fewer of those that are: of an
+#: odd number of rows one is done twice.
+FEWEST_PAIRED = 8
 
 
 def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSchedule]:
@@ -64,7 +77,8 @@ def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSch
     rows = rows_side_by_side(kernel) if axis == "inner" else 1
     folds = any(sweep.reductions for sweep in kernel.sweeps)
     # Four accumulators cover the latency of an addition (4 cycles) at one addition per cycle.
-    schedule = LoopSchedule(axis, lanes, 4 // rows if folds else 1, rows)
+    unroll = 4 // rows if folds else 1
+    schedule = LoopSchedule(axis, lanes, unroll, rows, _streams(kernel, target))
     if axis == "inner":
         kernel = keep_rows(kernel)
     return kernel, replace(schedule, grain=_grain(kernel, schedule))
@@ -73,10 +87,23 @@ def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSch
 def rows_side_by_side(kernel: LoopKernel) -> int:
     """Two, where rows have several sweeps, each of which waits for the last one's result, and are
     short enough to stay in the first-level cache from one sweep to the next."""
-    if len(kernel.sweeps) < 2 or kernel.rows < 2 or _scans(kernel):
+    is_alone = kernel.rows < FEWEST_PAIRED or _is_large(kernel)
+    if len(kernel.sweeps) < 2 or is_alone or _scans(kernel):
         return 1
     widest = max(ITEMSIZE[load.dtype] for load in walk(kernel_roots(kernel)))
     return 2 if kernel.row_size * widest <= LONGEST_PAIRED_BYTES else 1
+
+
+def _is_large(kernel: LoopKernel) -> bool:
+    nbytes = sum(argument.size * ITEMSIZE[argument.dtype] for argument in kernel.arguments)
+    return nbytes >= LARGE_KERNEL_BYTES
+
+
+def _streams(kernel: LoopKernel, target: Any) -> bool:
+    """Whether it is large and cheap, and the target has a fence for stores past the caches."""
+    is_cheap = cost_of_row(kernel) <= MOST_STREAMED_COST * kernel.row_size
+    has_fence = getattr(target, "architecture", "") == "x86_64"
+    return _is_large(kernel) and is_cheap and has_fence
 
 
 def vector_axis(kernel: LoopKernel) -> str:
@@ -159,13 +186,9 @@ def _with_rows(kernel: LoopKernel, kept: Sequence[_Kept]) -> LoopKernel:
     for number, sweep in enumerate(kernel.sweeps):
         loads: dict[int, Scalar] = {id(k.scalar): k.load for k in kept if k.sweep < number}
         stores = [Store(k.load.buffer, k.load.index, k.scalar) for k in kept if k.sweep == number]
-        rebuilt = Rebuilt(partial(_replacement, loads))
+        rebuilt = Rebuilt(loads)
         sweeps.append(rebuilt.sweep(replace(sweep, stores=(*stores, *sweep.stores))))
     return replace(kernel, sweeps=tuple(sweeps), scratch=tuple(k.row for k in kept))
-
-
-def _replacement(loads: dict[int, Scalar], scalar: Scalar) -> Scalar | None:
-    return loads.get(id(scalar))
 
 
 # --- what a kernel costs ----------------------------------------------------------------------
@@ -175,13 +198,18 @@ def _grain(kernel: LoopKernel, schedule: LoopSchedule) -> int:
     """The least number of parallel units worth a thread of their own."""
     from minicomp.codegen.llvm_loops import units
 
+    work = max(kernel.rows, 1) * max(cost_of_row(kernel), 1) / schedule.vector_width
+    fewest = FEWEST_PAIRED if schedule.rows > 1 else 1
+    return max(int(LEAST_SHARE * units(kernel, schedule) / max(work, 1)), fewest)
+
+
+def cost_of_row(kernel: LoopKernel) -> int:
+    """What one outer iteration costs: all sweeps, and what follows them."""
     varying = Varying(kernel.inner, _scans(kernel))
     roots = [root for sweep in kernel.sweeps for root in sweep_roots(sweep)]
     per_element = sum(operations([root], varying) + 2 for root in roots)
     per_row = sum(operations([store.scalar]) + 2 for store in kernel.row_stores)
-    elements = per_element * kernel.row_size + per_row
-    work = max(kernel.rows, 1) * max(elements, 1) / schedule.vector_width
-    return max(int(LEAST_SHARE * units(kernel, schedule) / max(work, 1)), 1)
+    return per_element * kernel.row_size + per_row
 
 
 def operations(roots: Sequence[Scalar], varying: Varying | None = None) -> int:

@@ -2,7 +2,7 @@
 
 In: a LoopKernel. Out: the kernel with one division a row where it had one an element.
 
-    sweep: out = div(t, r1)      ->     sweep: out = mul(mul(t, reciprocal(mul(r1, s))), s)
+    sweep: out = div(t, r1)      ->     sweep: out = mul(mul(t, div(1.0, mul(r1, s))), s)
 
 A division takes as long as ten multiplications. The product may be off by one ulp more than the
 quotient; a sum of several floats has been rounded already, by more than that, so only divisors
@@ -45,7 +45,7 @@ def multiply_by_reciprocals(kernel: LoopKernel) -> LoopKernel:
         inverse, scale = inverted[id(divisor)]
         return _apply("mul", _apply("mul", rebuilt(dividend), inverse), scale)
 
-    rebuilt = Rebuilt(change)
+    rebuilt = Rebuilt(change=change)
     sweeps = tuple(rebuilt.sweep(sweep) for sweep in kernel.sweeps)
     return replace(kernel, sweeps=sweeps) if inverted else kernel
 
@@ -71,7 +71,7 @@ def _inverse(divisor: Scalar) -> tuple[Scalar, Scalar]:
     tiny, huge = _compare("lt", size, number(-limit)), _compare("gt", size, number(limit))
     down = _apply("where", huge, number(-step), number(0), dtype=dtype)
     scale = _apply("where", tiny, number(step), down, dtype=dtype)
-    return _apply("reciprocal", _apply("mul", divisor, scale)), scale
+    return _apply("div", number(0), _apply("mul", divisor, scale)), scale
 
 
 def _apply(op: str, *operands: Scalar, dtype: str = "") -> Apply:

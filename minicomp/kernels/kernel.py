@@ -296,14 +296,15 @@ class LoopSchedule(Schedule):
     a leading axis still loads contiguously). `vector_width` in elements of the widest dtype in
     the kernel; `unroll` independent accumulators hide the latency of an addition; `rows` are done
     side by side, where vectors lie along the inner loop: one's folds hide the wait for the other's
-    result, and what they share is loaded once; `grain` is the least number of outer iterations
-    worth handing to another thread.
+    result, and what they share is loaded once; `streams` stores past the caches where alignment
+    allows; `grain` is the least number of outer iterations worth handing to another thread.
     """
 
     vector_axis: str = "inner"
     vector_width: int = 8
     unroll: int = 4
     rows: int = 1
+    streams: bool = False
     grain: int = 1
 
 

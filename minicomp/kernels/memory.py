@@ -17,6 +17,10 @@ from dataclasses import dataclass
 
 ALIGNMENT = 64
 
+#: An array of so many bytes gets that alignment too, where the runtime makes it. Smaller ones are
+#: as their allocator has them: what is gained would not pay for another object.
+LARGE_BYTES = 1 << 20
+
 
 @dataclass(frozen=True)
 class Lifetime:

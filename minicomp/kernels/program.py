@@ -23,6 +23,7 @@ from minicomp.ir.ops import kind, make
 from minicomp.kernels import Kernel
 from minicomp.kernels.indexing import row_major_strides
 from minicomp.kernels.lowering import STATUS, Cluster, Placement, contiguous, lower
+from minicomp.kernels.memory import LARGE_BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,11 +61,18 @@ class Call:
 
 @dataclass(frozen=True)
 class Alignments:
-    """Where buffers are known to begin, in bytes: `own` for all that the runtime makes, `outside`
-    for the arrays of inputs and parameters (1, that is nothing known, where it has no entry)."""
+    """Where buffers are known to begin, in bytes: `own` for all that the runtime makes, `large` for
+    those of `LARGE_BYTES` or more, `outside` for the arrays of inputs and parameters (1, that is
+    nothing known, where it has no entry)."""
 
     own: int = 1
+    large: int = 1
     outside: Mapping[Value, int] = field(default_factory=dict)
+
+    def of_own(self, value: Value) -> int:
+        """That of a buffer which the runtime makes for a value."""
+        nbytes = value.size * ITEMSIZE[value.dtype]
+        return max(self.own, self.large) if nbytes >= LARGE_BYTES else self.own
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +177,8 @@ class _ProgramBuilder:
             offset = sum(i * stride for i, stride in zip(starts, whole.strides, strict=True))
             placement = replace(whole, offset=whole.offset + offset)
         else:
-            placement = contiguous(len(self.buffers), value.op, value, self.alignments.own)
+            alignment = self.alignments.of_own(value)
+            placement = contiguous(len(self.buffers), value.op, value, alignment)
             outputs = self.graph.outputs
             is_output = value in outputs
             role = "output" if is_output else "temporary"

@@ -7,8 +7,9 @@ scalars, below which the rest is shared as before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from minicomp.kernels.indexing import Index
 from minicomp.kernels.kernel import Apply, Load, LoopKernel, Reduction, Scalar, Store, Sweep
@@ -54,12 +55,17 @@ def stores(kernel: LoopKernel) -> Iterator[Store]:
 
 
 class Rebuilt:
-    """`rebuilt(scalar)`: the scalar with what `change` gives for it, or for parts of it, in place.
-    `change` gives None for a scalar that stays; it sees each once, before its operands."""
+    """`rebuilt(scalar)`: the scalar with others in place of some of its parts, or of itself: those
+    in `replaced`, by identity, and what `change` gives for a part unless that is None. It sees each
+    once, before its operands."""
 
-    def __init__(self, change: Callable[[Scalar], Scalar | None]):
+    def __init__(
+        self,
+        replaced: Mapping[int, Scalar] = MappingProxyType({}),
+        change: Callable[[Scalar], Scalar | None] = lambda scalar: None,
+    ):
         self.change = change
-        self.done: dict[int, Scalar] = {}
+        self.done = dict(replaced)
         self.kept_alive: list[Scalar] = []  # an id is a scalar's own only while it lives
 
     def __call__(self, scalar: Scalar) -> Scalar:

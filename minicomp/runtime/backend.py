@@ -96,6 +96,10 @@ class Backend(Protocol):
     def alignment(self) -> int:
         """What the memory that the runtime makes begins at a multiple of, in bytes."""
 
+    @property
+    def large_alignment(self) -> int:
+        """The same of buffers of `kernels.memory.LARGE_BYTES` or more."""
+
     def prepared(self, array: Any) -> Any:
         """An argument as kernels can read it, nearly always itself. Raises DTypeError for dtypes
         that the device does not compute in, DeviceError for arrays that are elsewhere."""

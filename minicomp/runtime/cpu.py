@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from minicomp.codegen.generated import Generated
 from minicomp.codegen.llvm_program import Step, emit_program
 from minicomp.ir import numpy_dtype
-from minicomp.kernels.memory import plan_memory
+from minicomp.kernels.memory import ALIGNMENT, LARGE_BYTES, plan_memory
 from minicomp.kernels.program import Buffer, Program
 from minicomp.runtime.jit import compile_ir
 from minicomp.runtime.steps import (
@@ -61,6 +62,22 @@ def address_of(array: np.ndarray) -> int:
     return array.__array_interface__["data"][0]
 
 
+def aligned_empty(shape: Sequence[int], dtype: str) -> np.ndarray:
+    """A new array that begins at a multiple of `ALIGNMENT`."""
+    kind = numpy_dtype(dtype)
+    nbytes = prod(shape) * kind.itemsize
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -address_of(raw) % ALIGNMENT
+    return raw[start : start + nbytes].view(kind).reshape(shape)
+
+
+def new_output(buffer: Buffer) -> np.ndarray:
+    """Memory for a result, as `codegen.llvm_entry` makes it too."""
+    if buffer.nbytes < LARGE_BYTES:
+        return np.empty(buffer.shape, numpy_dtype(buffer.dtype))
+    return aligned_empty(buffer.shape, buffer.dtype)
+
+
 class CpuExecutable:
     """A program that can run. Call it with the inputs' and parameters' arrays; see `__call__`."""
 
@@ -96,7 +113,7 @@ class CpuExecutable:
             owners[number] = array
         outputs = []
         for number, buffer in self._outputs:
-            output = np.empty(buffer.shape, numpy_dtype(buffer.dtype))
+            output = new_output(buffer)
             table[number] = address_of(output)
             owners[number] = output
             outputs.append(output)

@@ -20,10 +20,11 @@ from minicomp.codegen.matmul_schedules import schedules
 from minicomp.errors import DeviceError, DTypeError
 from minicomp.ir import dtype_name, numpy_dtype
 from minicomp.kernels import ConvolutionKernel, LoopKernel, ProductKernel
+from minicomp.kernels.memory import ALIGNMENT
 from minicomp.kernels.program import Buffer, Program
 from minicomp.options import Options
 from minicomp.runtime.backend import Layout
-from minicomp.runtime.cpu import CpuExecutable, address_of, array_at
+from minicomp.runtime.cpu import CpuExecutable, address_of, aligned_empty, array_at
 from minicomp.runtime.cpu_kernels import (
     CpuKernel,
     convolution_kernel,
@@ -49,6 +50,7 @@ class CpuBackend:
     dtypes = CPU_DTYPES
     reads_windows = True
     alignment = 1  # vector loads of any address take the same instructions
+    large_alignment = ALIGNMENT  # but stores past the caches are of whole lines
 
     def __init__(self, options: Options):
         self.threads = options.num_threads or default_num_threads()
@@ -137,10 +139,9 @@ class CpuStepwiseRun(StepwiseRun):
     def new_array(self, buffer: Buffer) -> np.ndarray:
         if buffer.array is not None:
             return buffer.array
-        raw = np.zeros(buffer.nbytes + 64, np.uint8)
-        start = -address_of(raw) % 64  # on a cache line
-        flat = raw[start : start + buffer.nbytes].view(numpy_dtype(buffer.dtype))
-        return flat.reshape(buffer.shape)
+        array = aligned_empty(buffer.shape, buffer.dtype)
+        array.fill(0)
+        return array
 
     def bound(self, step: RunStep) -> Callable[[], None]:
         if isinstance(step, ExternalStep):

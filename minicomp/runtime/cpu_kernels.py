@@ -24,7 +24,7 @@ from minicomp.runtime.target import Target
 
 #: Guesses at what a core does: multiplications and additions of a matmul in a second, and how long
 #: a loop kernel's least share of work lasts (see `loop_schedule.LEAST_SHARE`).
-FLOPS, SHARE_SECONDS = 60e9, 20e-6
+FLOPS, SHARE_SECONDS = 60e9, 4e-6
 
 
 @dataclass(frozen=True, eq=False)

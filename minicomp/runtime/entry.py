@@ -10,15 +10,17 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from minicomp.codegen.generated import Generated
-from minicomp.codegen.llvm_entry import ARENA, EPOCH, ArrayKind, EntryPlan, emit_entry
-from minicomp.ir import ITEMSIZE, numpy_dtype
+from minicomp.codegen.llvm_entry import ARENA, EPOCH, EntryPlan, emit_entry
+from minicomp.codegen.llvm_outputs import ArrayKind
+from minicomp.ir import ITEMSIZE
 from minicomp.kernels.program import Buffer
 from minicomp.runtime import epoch
 from minicomp.runtime.cpu import CpuExecutable, NativeSegment, address_of
@@ -33,8 +35,12 @@ PYTHON_FUNCTIONS = (
     *("Py_IncRef", "Py_DecRef", "PyEval_SaveThread", "PyEval_RestoreThread"),
     *("PyTuple_New", "PyTuple_SetItem"),
 )
-#: PyArray_Empty's place in NumPy's table of C functions (numpy/_core/code_generators/numpy_api.py)
-PYARRAY_EMPTY = 184
+#: Places in NumPy's table of C functions (numpy/_core/code_generators/numpy_api.py)
+NUMPY_FUNCTIONS = {
+    "PyArray_NewFromDescr": 94,
+    "PyArray_Empty": 184,
+    "PyArray_SetBaseObject": 282,
+}
 
 
 class MethodDefinition(ctypes.Structure):
@@ -87,6 +93,8 @@ class Entry:
             b"entry", self._library.address("entry"), METH_FASTCALL, None
         )
         self._held: list[np.ndarray] = []
+        kept = range(self.plan.first_kept, self.plan.slots)
+        weakref.finalize(self, _release, self.context, kept).atexit = False
 
     def fast_call(
         self, args: Sequence[Any], parameters: Sequence[Any], at_epoch: int
@@ -116,12 +124,20 @@ class Entry:
 
     def _imports(self) -> dict[str, int]:
         dtypes = {kind.dtype for _, kind in (*self.plan.inputs, *self.plan.parameters)}
-        dtypes |= {kind.dtype for _, kind in self.plan.outputs}
+        dtypes |= {"uint8", *(kind.dtype for _, kind in self.plan.outputs)}
         return {
             **_python_symbols(),
-            **{f"dtype_{dtype}": id(numpy_dtype(dtype)) for dtype in dtypes},
+            **{f"dtype_{dtype}": id(np.dtype(dtype)) for dtype in dtypes},
             "context": ctypes.addressof(self.context),
         }
+
+
+def _release(context: Any, slots: Iterable[int]) -> None:
+    """Let go of the memory that is kept for outputs."""
+    for slot in slots:
+        if context[slot]:
+            ctypes.pythonapi.Py_DecRef(ctypes.c_void_p(context[slot]))
+            context[slot] = 0
 
 
 def _plan(executable: CpuExecutable, seconds: float) -> EntryPlan:
@@ -167,7 +183,7 @@ def python_address(name: str) -> int:
 def _python_symbols() -> dict[str, int]:
     """Addresses of what the generated code uses of Python and NumPy."""
     addresses = {name: python_address(name) for name in PYTHON_FUNCTIONS}
-    addresses["PyArray_Empty"] = _numpy_function(PYARRAY_EMPTY)
+    addresses |= {name: _numpy_function(place) for name, place in NUMPY_FUNCTIONS.items()}
     addresses["ndarray_type"], addresses["none"] = id(np.ndarray), id(None)
     addresses["epoch"] = epoch.address()
     return addresses

@@ -12,8 +12,10 @@ import numpy as np
 
 from minicomp.codegen.llvm_loops import emit_loop_kernel, units
 from minicomp.codegen.loop_schedule import keep_rows
+from minicomp.codegen.row_divisions import multiply_by_reciprocals
 from minicomp.kernels import LoopKernel, LoopSchedule
-from minicomp.kernels.program import build_program
+from minicomp.kernels.memory import ALIGNMENT
+from minicomp.kernels.program import Alignments, build_program
 from minicomp.passes import optimize
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
@@ -33,14 +35,15 @@ def program_of(graph, inputs=(), parameters=None):
     names |= parameters or {}
     outside = [value for value in graph.values if value.op in ("input", "parameter")]
     arrays = [names[value.attributes["name"]] for value in outside]
-    return build_program(graph, fuse(graph), arrays), arrays
+    return build_program(graph, fuse(graph), arrays, Alignments(own=ALIGNMENT)), arrays
 
 
 def scheduled(kernel, schedule):
     """The kernel and schedule as they can go together: without inner loops there is no inner axis
-    to put lanes along, and rows are kept along the inner axis only."""
+    to put lanes along, and rows are kept, and done side by side, along the inner axis only."""
+    kernel = multiply_by_reciprocals(kernel)
     if schedule.vector_axis == "inner" and not kernel.inner:
-        return kernel, replace(schedule, vector_axis="outer")
+        return kernel, replace(schedule, vector_axis="outer", rows=1)
     return (keep_rows(kernel) if schedule.vector_axis == "inner" else kernel), schedule
 
 
@@ -83,7 +86,8 @@ class _GuardedRun(CpuStepwiseRun):
             buffer = self.program.buffers[number]
             if buffer.array is not None:
                 return super().array(number)
-            raw = np.full(buffer.nbytes + 2 * MARGIN, FILL, np.uint8)
+            raw = np.full(buffer.nbytes + ALIGNMENT + 2 * MARGIN, FILL, np.uint8)
+            raw = raw[-address_of(raw) % ALIGNMENT :][: buffer.nbytes + 2 * MARGIN]
             inside = raw[MARGIN : MARGIN + buffer.nbytes]
             if buffer.role == "status":
                 inside[:] = 0

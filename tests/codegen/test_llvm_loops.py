@@ -9,19 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minicomp.codegen.llvm_loops import BLOCK, block_size, emit_loop_kernel, spans, units
+from minicomp.codegen.llvm_memory import stream_alignment
+from minicomp.codegen.loop_schedule import keep_rows
 from minicomp.ir.text import parse
 from minicomp.kernels import LoopSchedule
-from minicomp.kernels.program import build_program
+from minicomp.kernels.program import Alignments, build_program
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
 
 TARGET = SimpleNamespace(triple="")
 
 
-def kernel_of(arguments, *lines, arrays=None):
+NOTHING_KNOWN = Alignments()
+
+
+def kernel_of(arguments, *lines, arrays=None, alignments=NOTHING_KNOWN):
     last = lines[-1].split(" = ")[0]
     graph = materialize(parse(f"graph f({arguments}) {{ {' '.join(lines)} return {last} }}"))
-    (call,) = build_program(graph, fuse(graph), arrays).calls
+    (call,) = build_program(graph, fuse(graph), arrays, alignments).calls
     return call.kernel
 
 
@@ -133,7 +138,8 @@ def test_an_index_that_is_data_is_checked_and_cannot_leave_its_axis():
 
 def test_the_kernel_and_its_schedule_are_in_the_text():
     text = emitted(NEG)
-    assert "; LoopSchedule(vector_axis=outer vector_width=16 unroll=1 rows=1 grain=1)" in text
+    schedule = "vector_axis=outer vector_width=16 unroll=1 rows=1 streams=False grain=1"
+    assert f"; LoopSchedule({schedule})" in text
     assert ";     copy" not in text
     for line in str(NEG).splitlines():
         assert f"; {line}" in text
@@ -147,6 +153,65 @@ def test_unrolled_copies_have_accumulators_of_their_own():
 
     assert slots(1) == 1
     assert slots(4) == 4
+
+
+STREAMS = LoopSchedule("outer", 16, 1, streams=True)
+ALIGNED = Alignments(own=64)
+
+
+@pytest.mark.parametrize(
+    ("shape", "alignments", "alignment"),
+    [
+        ("8,64", ALIGNED, 64),
+        ("1000", ALIGNED, 64),
+        ("8,64", Alignments(own=16), 16),
+        ("8,64", NOTHING_KNOWN, None),
+    ],
+)
+def test_stores_go_past_the_caches_where_the_alignment_is_known(shape, alignments, alignment):
+    kernel = kernel_of(f"%x: f32[{shape}]", f"%0 = neg(%x) : f32[{shape}]", alignments=alignments)
+    text = emit_loop_kernel(kernel, STREAMS, TARGET)
+    stores = re.findall(r"store <\d+ x float> .*", text)
+    assert stores
+    for store in stores:
+        assert ("!nontemporal" in store) == (alignment is not None)
+        assert f"align {alignment or 4}" in store
+    assert ("sfence" in text) == (alignment is not None)
+    assert "!nontemporal" not in emit_loop_kernel(kernel, LoopSchedule("outer", 16, 1), TARGET)
+
+
+def test_each_row_has_the_alignment_that_its_length_leaves():
+    def found(columns, width=16):
+        kernel = kernel_of(
+            f"%x: f32[8,{columns}]",
+            "%0 = sum(%x) {axes=[1], keepdims=true} : f32[8,1]",
+            f"%1 = broadcast(%0) {{shape=[8,{columns}]}} : f32[8,{columns}]",
+            f"%2 = sub(%x, %1) : f32[8,{columns}]",
+            alignments=ALIGNED,
+        )
+        store = kernel.sweeps[-1].stores[0]
+        return stream_alignment(store.index, kernel.arguments[-1], kernel.inner[-1], width)
+
+    assert [found(columns) for columns in (768, 1000, 1004, 1002, 999)] == [64, 32, 16, 0, 0]
+    assert [found(768, width) for width in (16, 8, 4, 1)] == [64, 32, 16, 0]
+
+
+def test_what_a_kernel_reads_too_is_stored_through_the_caches():
+    kernel = keep_rows(
+        kernel_of(
+            "%x: f32[8,64]",
+            "%0 = exp(%x) : f32[8,64]",
+            "%1 = sum(%0) {axes=[1], keepdims=true} : f32[8,1]",
+            "%2 = broadcast(%1) {shape=[8,64]} : f32[8,64]",
+            "%3 = sub(%0, %2) : f32[8,64]",
+            alignments=ALIGNED,
+        )
+    )
+    assert kernel.scratch
+    text = emit_loop_kernel(kernel, LoopSchedule("inner", 16, 1, streams=True), TARGET)
+    stores = [line for line in text.splitlines() if "store <16 x float> %" in line]
+    assert [("nontemporal" in line) for line in stores if "row0" not in line].count(True) == 1
+    assert sum("nontemporal" in line for line in text.splitlines()) == 1
 
 
 def test_a_long_loop_nest_is_a_bounded_amount_of_text():

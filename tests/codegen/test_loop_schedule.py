@@ -108,6 +108,23 @@ def test_a_row_that_is_too_long_is_computed_again():
     assert not keep_rows(softmax(columns=longest, kind="f64")).scratch
 
 
+def test_a_value_that_is_cheap_but_for_what_the_row_shares_is_computed_again():
+    kernel = kernel_of(
+        "%x: f32[64,99]",
+        "%n = full() {shape=[64,1], value=99.0, dtype=f32} : f32[64,1]",
+        "%0 = sum(%x) {axes=[1], keepdims=true} : f32[64,1]",
+        "%1 = sqrt(%0) : f32[64,1]",
+        "%2 = div(%1, %n) : f32[64,1]",
+        "%3 = broadcast(%2) {shape=[64,99]} : f32[64,99]",
+        "%4 = sub(%x, %3) : f32[64,99]",
+        "%5 = max(%4) {axes=[1], keepdims=true} : f32[64,1]",
+        "%6 = broadcast(%5) {shape=[64,99]} : f32[64,99]",
+        "%7 = add(%4, %6) : f32[64,99]",
+    )
+    assert len(kernel.sweeps) == 3
+    assert not keep_rows(kernel).scratch
+
+
 def test_what_is_cheap_is_computed_again():
     cheap = kernel_of(
         "%x: f32[64,99]",
@@ -125,6 +142,40 @@ def test_small_kernels_are_not_worth_a_second_thread():
     assert schedule.grain > units(small, schedule) / 2
     large, schedule = schedule_loops(softmax(4096, 1000), TARGET)
     assert schedule.grain < units(large, schedule) / 8
+
+
+def test_short_rows_with_several_sweeps_are_done_in_pairs():
+    def rows(kernel):
+        _, schedule = schedule_loops(kernel, TARGET)
+        # In either case four accumulators; and no thread is given a row or two.
+        assert schedule.rows * schedule.unroll == 4
+        assert schedule.rows == 1 or schedule.grain >= loop_schedule.FEWEST_PAIRED
+        return schedule.rows
+
+    assert rows(softmax(64, 768)) == 2
+    assert rows(softmax(loop_schedule.FEWEST_PAIRED - 1, 768)) == 1
+    longest = loop_schedule.LONGEST_PAIRED_BYTES // 4
+    assert rows(softmax(64, longest)) == 2
+    assert rows(softmax(64, longest + 1)) == 1
+    assert rows(softmax(8192, 768)) == 1  # waits for memory
+    assert (
+        rows(kernel_of("%x: f32[64,99]", "%0 = sum(%x) {axes=[1], keepdims=true} : f32[64,1]")) == 1
+    )
+
+
+X86 = SimpleNamespace(vector_bits=512, architecture="x86_64")
+
+
+def test_large_kernels_that_are_cheap_store_past_the_caches():
+    def streams(size, op="neg", target=X86):
+        kernel = kernel_of(f"%x: f32[{size}]", f"%0 = {op}(%x) : f32[{size}]")
+        return schedule_loops(kernel, target)[1].streams
+
+    enough = loop_schedule.LARGE_KERNEL_BYTES // 8
+    assert streams(enough)
+    assert not streams(enough - 1)
+    assert not streams(enough, "tanh")
+    assert not streams(enough, target=SimpleNamespace(vector_bits=128, architecture="aarch64"))
 
 
 RELAXED = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))

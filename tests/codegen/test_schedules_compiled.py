@@ -18,7 +18,19 @@ SCHEDULES = [
     for axis in ("inner", "outer")
     for width in (1, 4, 16)
     for unroll in (1, 4)
-] + [LoopSchedule("inner", 8, 3), LoopSchedule("outer", 2, 3)]
+]
+SCHEDULES += [LoopSchedule("inner", 8, 3), LoopSchedule("outer", 2, 3)]
+SCHEDULES += [
+    LoopSchedule("inner", width, unroll, rows)
+    for width, unroll, rows in ((16, 2, 2), (4, 1, 2), (8, 1, 3))
+]
+if host_target().architecture == "x86_64":
+    SCHEDULES += [
+        LoopSchedule("inner", 16, 2, 2, streams=True),
+        LoopSchedule("inner", 8, 4, streams=True),
+        LoopSchedule("outer", 16, 1, streams=True),
+        LoopSchedule("outer", 4, 2, streams=True),
+    ]
 
 
 def softmax(graph):
@@ -28,6 +40,29 @@ def softmax(graph):
     total = graph.add("sum", powers, axes=(1,), keepdims=True)
     graph.output("div", powers, graph.add("broadcast", total, shape=x.shape))
     graph.output("log", graph.add("reshape", total, shape=(5,)))
+
+
+def layer_norm(graph):
+    """With weights that all rows share, of rows that begin on a cache line."""
+    x = graph.input(plain_array((7, 80), "float32"))
+    scales, shifts = (graph.parameter(plain_array((80,), "float32", seed)) for seed in (1, 2))
+    mean = graph.add("mean", x, axes=(1,), keepdims=True)
+    centred = graph.add("sub", x, graph.add("broadcast", mean, shape=x.shape))
+    variance = graph.add("mean", graph.add("mul", centred, centred), axes=(1,), keepdims=True)
+    inverse = graph.add("broadcast", graph.add("rsqrt", variance), shape=x.shape)
+    scaled = graph.add("mul", graph.add("mul", centred, inverse), _rows_of(graph, scales, x))
+    graph.output("add", scaled, _rows_of(graph, shifts, x))
+
+
+def _rows_of(graph, row, x):
+    return graph.add("broadcast", graph.add("reshape", row, shape=(1, x.shape[1])), shape=x.shape)
+
+
+def flat(graph):
+    """A multiple of no vector's width, and copies: nothing is computed that could hide an error."""
+    x = graph.input(plain_array((1003,), "float32"))
+    graph.output("neg", x)
+    graph.output("copy", graph.input(plain_array((3, 64), "float64")))
 
 
 def folds(graph):
@@ -92,12 +127,14 @@ def strange_strides(graph):
 
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
 @pytest.mark.parametrize(
-    "build", [softmax, folds, picks, scans, mixed_dtypes, gathers, strange_strides]
+    "build",
+    [softmax, layer_norm, flat, folds, picks, scans, mixed_dtypes, gathers, strange_strides],
 )
 def test_kernels_compute_the_same_under_every_schedule(build, schedule):
     graph = OpGraph()
     build(graph)
-    assert_computes(graph.graph, run_scheduled(graph.graph, graph.arrays, schedule), graph.arrays)
+    results = run_scheduled(graph.graph, graph.arrays, schedule, parameters=graph.parameters)
+    assert_computes(graph.graph, results, graph.arrays, graph.parameters)
 
 
 @pytest.mark.parametrize("block", [1, 16, 40])
@@ -125,7 +162,7 @@ def test_random_graphs_under_any_schedule(graph, seed, schedule):
 
 @pytest.mark.skipif(host_target().architecture != "x86_64", reason="x86-64's older CPUs")
 @pytest.mark.parametrize("cpu", ["haswell", "x86-64-v2"])
-@pytest.mark.parametrize("build", [softmax, folds, picks, mixed_dtypes, gathers])
+@pytest.mark.parametrize("build", [softmax, layer_norm, folds, picks, mixed_dtypes, gathers])
 def test_older_cpus_run_it_too(build, cpu):
     target = Target.for_cpu(cpu)
     if target.vector_bits > host_target().vector_bits:
@@ -133,6 +170,7 @@ def test_older_cpus_run_it_too(build, cpu):
     graph = OpGraph()
     build(graph)
     lanes = target.vector_bits // 64
-    for axis in ("inner", "outer"):
-        results = run_scheduled(graph.graph, graph.arrays, LoopSchedule(axis, lanes, 2), target)
-        assert_computes(graph.graph, results, graph.arrays)
+    for axis, rows in (("inner", 1), ("inner", 2), ("outer", 1)):
+        schedule = LoopSchedule(axis, lanes, 2, rows, streams=True)
+        results = run_scheduled(graph.graph, graph.arrays, schedule, target, graph.parameters)
+        assert_computes(graph.graph, results, graph.arrays, graph.parameters)

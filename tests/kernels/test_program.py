@@ -159,7 +159,7 @@ def test_kernels_are_told_where_their_buffers_begin():
         " %0 = matmul(%x, %w) : f32[4,4] %1 = matmul(%0, %w) : f32[4,4] return %1 }"
     )
     x, w = graph.values[:2]
-    program = build_program(graph, fuse(graph), alignments=Alignments(256, {x: 4, w: 16}))
+    program = build_program(graph, fuse(graph), alignments=Alignments(256, outside={x: 4, w: 16}))
     first, second = (call.kernel.arguments for call in program.calls)
     assert [argument.alignment for argument in first] == [4, 16, 256]
     assert [argument.alignment for argument in second] == [256, 16, 256]

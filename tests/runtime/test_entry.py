@@ -10,6 +10,7 @@ import pytest
 
 import minicomp
 from minicomp import nn
+from minicomp.codegen.llvm_outputs import MOST_KEPT_BYTES
 from minicomp.runtime.entry import is_supported
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="objects are laid out differently here")
@@ -187,3 +188,112 @@ def test_weights_given_away_while_another_thread_computes_with_them_stay_alive()
     stop.set()
     thread.join()
     assert failures == []
+
+
+# --- the memory of large outputs ---
+
+LARGE = (512, 512)  # LARGE_BYTES of float32, exactly
+
+
+def address(array):
+    return array.__array_interface__["data"][0]
+
+
+def test_a_large_output_begins_on_a_cache_line_either_way():
+    x = floats(*LARGE)
+    compiled, function = entered(lambda x: x * 2, x)
+    for result in (function(x), compiled._call((x,), {})):
+        assert address(result) % 64 == 0
+        assert result.flags.c_contiguous
+        assert result.flags.writeable
+        assert result.flags.aligned
+        np.testing.assert_array_equal(result, x * 2)
+
+
+def test_the_memory_of_a_result_is_used_again_once_nobody_holds_it():
+    x = floats(*LARGE)
+    _, function = entered(lambda x: x * 2, x)
+    result, seen = None, set()
+    for _ in range(10):
+        result = function(x)  # while the last one is still there
+        seen.add(address(result))
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("hold", [lambda y: y, lambda y: y[1:], memoryview, lambda y: y.base])
+def test_memory_in_use_is_left_alone(hold):
+    x = floats(*LARGE)
+    _, function = entered(lambda x: x * 2, x)
+    wanted = x * 2
+    held = []
+    for _ in range(5):
+        result = function(x)
+        held.append((address(result), hold(result)))
+        del result
+    assert len({place for place, _ in held}) == 5
+    for _ in range(5):
+        function(-x)
+    views = [np.asarray(part) for _, part in held]
+    for view in views:
+        if view.dtype == np.float32:
+            np.testing.assert_array_equal(view, wanted[-len(view) :])
+
+
+def test_large_outputs_each_have_memory_of_their_own():
+    x = floats(*LARGE)
+    _, function = entered(lambda x: (x + 1, x.sum(), x - 1), x)
+    for _ in range(5):
+        up, total, down = function(x)
+        np.testing.assert_array_equal(up, x + 1)
+        np.testing.assert_array_equal(down, x - 1)
+        np.testing.assert_allclose(total, x.sum(), rtol=1e-4)
+
+
+def test_kept_memory_goes_with_the_compiled_module():
+    x = floats(1024, 1024)
+    tracemalloc.start()
+    try:
+        compiled, function = entered(lambda x: x * 2, x)
+        first, second = function(x), function(x)
+        del first, second
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] > 2 * x.nbytes
+        del compiled, function
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < x.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_would_be_much_to_keep_is_not_kept():
+    x = floats(MOST_KEPT_BYTES // 4 + 1)
+    tracemalloc.start()
+    try:
+        _, function = entered(lambda x: x * 2, x)
+        result = function(x)
+        assert address(result) % 64 == 0
+        np.testing.assert_array_equal(result, x * 2)
+        del result
+        gc.collect()
+        assert tracemalloc.get_traced_memory()[0] < x.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_threads_that_call_at_once_do_not_share_memory():
+    x = floats(1024, 1024)
+    _, function = entered(lambda x: minicomp.exp(x), x)
+    wanted, wrong = function(x), []
+
+    def call(sign):
+        for _ in range(20):
+            result = function(x)
+            if not np.array_equal(result, wanted):
+                wrong.append(sign)
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

@@ -44,7 +44,7 @@ class CudaBackend:
     language = "PTX"
     dtypes = tuple(DTYPES)
     reads_windows = False
-    alignment = ALIGNMENT
+    alignment = large_alignment = ALIGNMENT
 
     def __init__(self, options: Options):
         wanted = options.cuda_simulator or config.current("cuda_simulator")
