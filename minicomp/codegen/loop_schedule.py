@@ -52,10 +52,6 @@ LARGE_KERNEL_BYTES, MOST_STREAMED_COST = 16 << 20, 20
 #: two of them have to fit into the first-level cache.
 LONGEST_PAIRED_BYTES = 8 * 1024
 
-#: Rows of at most this many bytes are done in pairs: with what they are made of and made into,
-#: two of them have to fit into the first-level cache.
-LONGEST_PAIRED_BYTES = 8 * 1024
-
 #: A value at least this costly is kept for later sweeps: a store and a load are about two.
 WORTH_KEEPING = 8
 

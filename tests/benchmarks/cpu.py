@@ -28,8 +28,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parent.parent
-# In place of this folder, whose cuda.py would be taken for the package that torch looks for.
-sys.path[:1] = [str(TESTS), str(TESTS.parent)]
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from benchmarks import report  # noqa: E402
 from benchmarks.contestants import environment  # noqa: E402
