@@ -38,6 +38,10 @@ BLOCK_COLUMNS = 512
 #: Between depth blocks the sums of a block are kept: 3 MB of the L3 cache, in float32.
 BLOCK_ROWS = 1536
 
+#: An operand of this size is read from memory, at least from an L3 cache's far end: 16 MB and
+#: more gain by asking ahead, 8 MB lose, on a Zen 4 with 32 MB.
+FAR_BYTES = 12 << 20
+
 #: What a core does in a second, roughly, and how long work must last to be worth a second thread
 #: (handing it over takes a few microseconds).
 FLOPS, BYTES = 60e9, 20e9
@@ -151,14 +155,22 @@ class _Chooser:
 
         A wide tile reads a stripe of b from top to bottom, with all sums in registers, but in a
         wide matrix touches a page for every row. Shallow depth blocks read b in the order it
-        lies in, but keep sums in memory in between.
+        lies in, but keep sums in memory in between; and of a b that comes from memory, the next
+        block can be asked for meanwhile. From the L3 cache that costs more than it gains.
         """
         rows, columns, _, _ = self.oriented
         most = self.sums // max(rows, 1)
         wide = [self.outer(rows, min(most, vectors), unroll=4) for vectors in (16, 8, 4)]
-        shallow = [(8, 8), (8, 4), (16, 4)] if rows <= 3 else [(16, 2), (16, 4), (8, 4)]
+        far = self.bytes > FAR_BYTES
+        shallow = [(8, 4), (8, 8), (16, 4)] if far or rows <= 3 else [(16, 4), (16, 2), (8, 4)]
         streams = [
-            self.outer(rows, min(most, vectors), depth=depth, unroll=8 if rows <= 3 else 4)
+            self.outer(
+                rows,
+                min(most, vectors),
+                depth=depth,
+                unroll=8 if rows <= 3 else 4,
+                ahead=depth if far else 0,
+            )
             for depth, vectors in shallow
         ]
         narrow = columns <= 512 if rows == 1 else rows >= 4 and self.bytes <= 4 * L2_BYTES
@@ -200,6 +212,7 @@ class _Chooser:
         depth: int = 0,
         width: int = BLOCK_COLUMNS,
         unroll: int = 2,
+        ahead: int = 0,
         pack_a: bool = False,
         pack_b: bool = False,
     ) -> CpuMatmulSchedule:
@@ -229,6 +242,7 @@ class _Chooser:
             block_columns=whole_tiles(columns, width, tile_columns),
             pack_a=pack_a,
             pack_b=pack_b or (b.column_stride != 1 and columns > 1),
+            ahead=ahead,
         )
 
     def dot(self, rows: int, tile_columns: int) -> CpuMatmulSchedule:

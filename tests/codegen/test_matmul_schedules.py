@@ -83,6 +83,13 @@ def test_one_row_is_streamed_and_one_column_is_the_same_transposed():
     assert (matrix_times_vector.family, matrix_times_vector.lanes) == ("dot", "rows")
 
 
+def test_a_matrix_that_comes_from_memory_is_asked_for_a_block_ahead():
+    for rows in (1, 4, 12):
+        far, near = first(rows, 4096, 4096), first(rows, 1024, 1024)
+        assert far.ahead == far.block_depth < 4096
+        assert near.ahead == 0
+
+
 def test_few_rows_times_a_transposed_matrix_are_dot_products():
     assert first(16, 512, 784, b=(1, 784)).family == "dot"
     assert first(2000, 2000, 2000, b=(1, 2000)).pack_b
