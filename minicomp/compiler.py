@@ -150,6 +150,9 @@ def compile(
     torch.compile's sake: there are no graph breaks here. `dynamic=True` is not supported: each
     new input shape is compiled for, which takes milliseconds.
 
+    The first `compile` of a process imports the compiler and starts LLVM, which takes some tens
+    of milliseconds; the first call with new shapes only compiles.
+
     Raises OptionError for wrong arguments, before anything is compiled. The compiled module
     raises TraceError, ShapeError, DTypeError and their like at its first call.
     """

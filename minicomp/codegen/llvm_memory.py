@@ -25,7 +25,15 @@ from minicomp.codegen.llvm_types import (
     widen,
 )
 from minicomp.ir import ITEMSIZE
-from minicomp.kernels.indexing import Atom, Element, Index, LoopVariable, Quotient, Remainder
+from minicomp.kernels.indexing import (
+    Atom,
+    Element,
+    Index,
+    LoopVariable,
+    Quotient,
+    Remainder,
+    entries_of,
+)
 
 
 class Memory:
@@ -49,7 +57,12 @@ class Memory:
 
     def step_of(self, index: Index) -> int | None:
         """The distance between lanes, in elements; 0 without a vector loop, None if irregular."""
-        return index.coefficient(self.vector) if self.vector and self.width > 1 else 0
+        if not self.vector or self.width == 1:
+            return 0
+        # Where lanes are rows, an entry may be one that each row has found for itself (argmax).
+        if any(lanes_of(self.visitor(entry.scalar)) > 1 for entry in entries_of(index)):
+            return None
+        return index.coefficient(self.vector)
 
     def index_value(self, index: Index) -> ir.Value:
         """An i64: the index in the first lane."""

@@ -26,7 +26,7 @@ from minicomp.codegen.ptx_lanes import Lanes
 from minicomp.codegen.ptx_packing import MEMORY_ACCESS, pack, unpack
 from minicomp.codegen.ptx_types import Register
 from minicomp.ir import ITEMSIZE
-from minicomp.kernels.indexing import Atom, Element, Index, LoopVariable, Quotient, Remainder
+from minicomp.kernels.indexing import Atom, Element, Index, LoopVariable, entries_of
 
 #: The widest access, in bytes.
 WIDEST = 16
@@ -88,7 +88,7 @@ class Memory:
 
     def places(self, index: Index) -> list[Index]:
         """The index in each lane, in terms of the launch; one for all where they agree."""
-        entries = {atom: self._entry(atom) for atom in _elements(index)}
+        entries = {atom: self._entry(atom) for atom in entries_of(index)}
         step = index.coefficient(self.point.vector) if self.point.vector is not None else 0
         per_lane = any(len(entry) > 1 for entry in entries.values())
         if step is not None and not per_lane:
@@ -231,12 +231,3 @@ def _runs(places: Sequence[Index]) -> list[Run]:
             runs[-1].lanes.append(constants[constant])
             previous = constant
     return runs
-
-
-def _elements(index: Index) -> Iterator[Element]:
-    """The entries of index tensors in an index."""
-    for atom, _ in index.terms:
-        if isinstance(atom, Element):
-            yield atom
-        elif isinstance(atom, Quotient | Remainder):
-            yield from _elements(atom.numerator)

@@ -244,6 +244,15 @@ def variables_of(atom: Atom) -> Iterator[LoopVariable]:
         yield from index_variables(atom.numerator)
 
 
+def entries_of(index: Index) -> Iterator[Element]:
+    """The entries of index tensors in an index, those inside divisions included."""
+    for atom, _ in index.terms:
+        if isinstance(atom, Element):
+            yield atom
+        elif isinstance(atom, Quotient | Remainder):
+            yield from entries_of(atom.numerator)
+
+
 def index_variables(index: Index) -> Iterator[LoopVariable]:
     """The loop variables that an index depends on."""
     for atom, _ in index.terms:

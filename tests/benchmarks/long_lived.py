@@ -256,7 +256,8 @@ def run(name: str, part: Part, scale: float) -> bool:
 
 
 def scaling() -> None:
-    """How much more work two Python threads get done than one, kernels on one thread each."""
+    """How much more work two Python threads get done than one, kernels on one thread each: twice
+    as much where two cores are idle."""
     size = 1024
     x, w = normal(size, size), normal(size, size)
     compiled = minicomp.compile(lambda x, w: x @ w, options={"num_threads": 1})

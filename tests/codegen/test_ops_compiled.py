@@ -11,6 +11,7 @@ import pytest
 from op_graphs import DTYPES, FLOATS, OpGraph, dtypes_of, plain_array, subsets, tied_array
 from special_values import special_array
 
+import minicomp
 from minicomp.ir.ops import OPS
 
 INF, NAN = float("inf"), float("nan")
@@ -303,3 +304,24 @@ def test_an_op_computes_what_it_means(op, dtype):
     CASES[op](graph, dtype)
     assert graph.outputs
     graph.check(exact=OPS[op].kind == "pointwise" and op not in NOT_TO_THE_BIT)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, y, i: minicomp.take(x, minicomp.argmax(y, axis=0), axis=0),
+        lambda x, y, i: minicomp.take(x, minicomp.cumsum(i, axis=0), axis=0),
+        lambda x, y, i: minicomp.take_along_axis(y, minicomp.argmax(y, axis=0)[None], axis=0),
+        lambda x, y, i: minicomp.take(x, minicomp.argmin(y.T, axis=1), axis=0),
+    ],
+    ids=["argmax", "cumsum", "along", "rows"],
+)
+def test_gathers_at_indices_that_each_row_finds_for_itself(function):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((40, 3)).astype(np.float32)
+    y = random.standard_normal((9, 37)).astype(np.float32)
+    i = random.integers(0, 4, (9, 37))
+    graph = minicomp.trace(function, x, y, i)
+    np.testing.assert_array_equal(
+        minicomp.compile(function)(x, y, i), minicomp.interpret(graph, x, y, i)
+    )
