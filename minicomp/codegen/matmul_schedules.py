@@ -42,10 +42,13 @@ BLOCK_ROWS = 1536
 #: more gain by asking ahead, 8 MB lose, on a Zen 4 with 32 MB.
 FAR_BYTES = 12 << 20
 
-#: What a core does in a second, roughly, and how long work must last to be worth a second thread
-#: (handing it over takes a few microseconds).
-FLOPS, BYTES = 60e9, 20e9
-WORTH_A_THREAD = 20e-6
+#: What a core does in a second, in its caches.
+FLOPS, BYTES = 100e9, 60e9
+#: How long a thread's share of the work must last. A worker that spins answers in 1.3 us, so that
+#: from the first figure on a thread is worth it in calls that follow each other closely; one that
+#: sleeps costs its caller 8 us, which from the second on is no great loss. In between, both ways
+#: are offered.
+PERHAPS_WORTH_A_THREAD, WORTH_A_THREAD = 2.5e-6, 5e-6
 
 
 def schedules(
@@ -55,7 +58,8 @@ def schedules(
     chooser = _Chooser(kernel, target, num_threads)
     chosen: dict[CpuMatmulSchedule, None] = {}  # an ordered set
     for schedule in chooser.candidates():
-        chosen.setdefault(chooser.share_out(schedule))
+        for pieces in chooser.pieces:
+            chosen.setdefault(chooser.share_out(schedule, pieces))
     return tuple(chosen)[:MOST]
 
 
@@ -264,13 +268,26 @@ class _Chooser:
 
     # --- threads ---
 
-    def share_out(self, schedule: CpuMatmulSchedule) -> CpuMatmulSchedule:
+    @cached_property
+    def batch(self) -> int:
+        return prod(variable.extent for variable in self.kernel.batch)
+
+    @cached_property
+    def pieces(self) -> list[int]:
+        """Into how many pieces the work may be cut."""
+        rows, columns, _, _ = self.oriented
+        elements = rows * self.depth + self.depth * columns + rows * columns
+        seconds = max(self.kernel.flops / FLOPS, self.batch * elements * self.itemsize / BYTES)
+        for share in (WORTH_A_THREAD, PERHAPS_WORTH_A_THREAD):
+            pieces = min(self.num_threads, int(seconds / share))
+            if pieces >= 2:
+                return [pieces] if share == WORTH_A_THREAD else [1, pieces]
+        return [1]
+
+    def share_out(self, schedule: CpuMatmulSchedule, pieces: int) -> CpuMatmulSchedule:
         """The schedule cut into units for the threads."""
         rows, columns, _, _ = self.oriented
-        batch = prod(variable.extent for variable in self.kernel.batch)
-        elements = rows * self.depth + self.depth * columns + rows * columns
-        seconds = max(self.kernel.flops / FLOPS, batch * elements * self.itemsize / BYTES)
-        pieces = min(self.num_threads, int(seconds / WORTH_A_THREAD))
+        batch = self.batch
         if pieces < 2:
             return schedule
         workspace = Plan(self.kernel, schedule).workspace

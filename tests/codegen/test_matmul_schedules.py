@@ -117,6 +117,13 @@ def test_threads_get_units_where_the_work_is_worth_it():
     assert min(units(1, 4096, 4096, threads=4)) >= 4
 
 
+def test_where_a_second_thread_is_a_toss_up_both_ways_are_offered():
+    kernel = product(64, 64, 64)  # 5 us
+    offered = schedules(kernel, AVX512, 2)
+    assert [Plan(kernel, s).units for s in offered[:2]] == [1, 2]  # sharing is not the default
+    assert len(offered) <= MOST
+
+
 def test_threads_that_share_the_columns_pack_every_block_once():
     schedule = first(1024, 4096, 1024, threads=2)
     plan = Plan(product(1024, 4096, 1024), schedule)
