@@ -6,6 +6,7 @@ shape and on which way the operands are contiguous:
 
     one row or column     the matrix is read once, at memory speed: `stream`, or `dot` if transposed
     few rows              the same, for a few rows at a time
+    tens of rows, large b blocks of a few long rows of b, read in place
     small                 everything stays in the caches: no packing
     b contiguous along k  `dot` needs no packing; or packing, which transposes
     large                 blocks packed for the caches
@@ -118,6 +119,10 @@ class _Chooser:
         if b.column_stride == 1 or columns == 1:
             if rows <= self.sums // 2:
                 yield from self.few_rows()
+            elif rows <= 128 and self.bytes > FAR_BYTES:
+                yield from self.shallow()
+                yield from self.packed()
+                yield from self.direct()
             elif rows <= 32 or not (
                 self.a_collides or self.b_collides or self.bytes > 4 * L2_BYTES
             ):
@@ -180,6 +185,14 @@ class _Chooser:
         narrow = columns <= 512 if rows == 1 else rows >= 4 and self.bytes <= 4 * L2_BYTES
         yield from (*wide, *streams) if narrow else (*streams, *wide)
 
+    def shallow(self) -> Iterator[CpuMatmulSchedule]:
+        """Some tens of rows times a b that comes from memory: packing it would take as long as a
+        third of the products. But a few long rows of b fit into the L2 cache as they are, beside
+        the next ones, which are asked for meanwhile, and the sums so far."""
+        first, *others = self.tiles
+        for tile in (*others, first):
+            yield self.outer(*tile, depth=32, ahead=32)
+
     def direct(self) -> Iterator[CpuMatmulSchedule]:
         """No packing: tiles that read b in long rows first."""
         first, *others = self.tiles
@@ -229,8 +242,8 @@ class _Chooser:
             block_depth = _even(block_depth, depth)
             block_depth = ceil_div(block_depth, unroll) * unroll
         if not pack_b:
-            # What all rows use is to stay in the L2 cache.
-            fits = L2_BYTES // 2 // (block_depth * self.itemsize)
+            # What all rows use is to stay in the L2 cache; twice as much, if the next is asked for.
+            fits = L2_BYTES // (4 if ahead else 2) // (block_depth * self.itemsize)
             width = fits if all_rows > rows else columns
         tile_rows = _even(all_rows, rows) if pack_b else dividing(all_rows, rows)
         blocked = block_depth < self.depth

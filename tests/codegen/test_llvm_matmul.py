@@ -427,7 +427,7 @@ def test_sums_stay_in_registers():
 
 def test_asking_ahead_changes_no_result():
     """The last rows ask for what lies behind b's buffer, which touches nothing."""
-    kernel = matmul_kernel(3, 21, 19)
+    kernel = matmul_kernel(7, 21, 19)
     schedule = packed(pack_a=False, pack_b=False, unroll=4, ahead=8)
     check(kernel, schedule)
     assert "llvm.prefetch" in emit_matmul(kernel, schedule, host_target())

@@ -90,6 +90,17 @@ def test_a_matrix_that_comes_from_memory_is_asked_for_a_block_ahead():
         assert near.ahead == 0
 
 
+def test_tens_of_rows_read_a_large_matrix_in_place_and_keep_it_in_the_l2_cache():
+    for rows in (13, 64, 128):
+        schedule = first(rows, 4096, 4096)
+        assert not schedule.pack_b
+        block = 4 * schedule.block_depth * schedule.block_columns
+        sums = 4 * rows * schedule.block_columns
+        assert 2 * block + sums <= (1 << 20) * (1 if rows <= 64 else 1.5)
+    assert first(256, 4096, 4096).pack_b  # by now packing pays
+    assert not first(64, 256, 256).ahead
+
+
 def test_few_rows_times_a_transposed_matrix_are_dot_products():
     assert first(16, 512, 784, b=(1, 784)).family == "dot"
     assert first(2000, 2000, 2000, b=(1, 2000)).pack_b
