@@ -200,9 +200,14 @@ class _Chooser:
             yield self.outer(rows, vectors)
 
     def packed(self) -> Iterator[CpuMatmulSchedule]:
-        """Blocks of b packed; panels of a too, unless its elements lie well as they are."""
+        """Blocks of b packed; panels of a too, unless its elements lie well as they are, or one
+        tile is as wide as the output and so needs them only once."""
         depth = DEPTH_BYTES // self.itemsize
         first, *others = self.tiles
+        for rows, vectors in self.tiles:
+            if self.oriented[1] <= vectors * self.width:
+                yield self.outer(rows, vectors, depth=2 * depth, pack_b=True)
+                break
         for pack_a in (self.a_collides, not self.a_collides):
             yield self.outer(*first, depth=depth, pack_a=pack_a, pack_b=True)
         for tile in others:

@@ -77,6 +77,11 @@ def test_large_products_are_packed():
     assert schedule.block_depth * schedule.block_columns * 4 <= 1 << 20
 
 
+def test_an_output_as_wide_as_a_tile_takes_a_as_it_is():
+    schedule = first(4096, 64, 4096, b=(1, 4096))
+    assert (schedule.tile_columns, schedule.pack_a, schedule.pack_b) == (64, False, True)
+
+
 def test_one_row_is_streamed_and_one_column_is_the_same_transposed():
     assert (first(1, 4096, 1024).block_depth, first(1, 4096, 1024).tile_rows) == (8, 1)
     matrix_times_vector = first(4096, 1, 1024)
