@@ -1,7 +1,7 @@
 """Times compiled modules on a GPU beside PyTorch, cuBLAS and a copy. Run by hand, on an idle GPU.
 
-    python tests/benchmarks/cuda.py                 # all rows
-    python tests/benchmarks/cuda.py softmax matmul  # those whose name has one of these
+    python tests/benchmarks/gpu.py                 # all rows
+    python tests/benchmarks/gpu.py softmax matmul  # those whose name has one of these
 
 minicomp and its peer take turns on one stream. A time is the median over CUDA events around one
 call, after a buffer larger than the L2 cache has been written, on random data; each output is
