@@ -31,7 +31,7 @@ from minicomp.codegen.llvm_control import (
 )
 from minicomp.codegen.llvm_function import kernel_function
 from minicomp.codegen.llvm_microkernel import Tile, emit_tile
-from minicomp.codegen.llvm_packing import emit_packer
+from minicomp.codegen.llvm_packing import ROWS_AT_A_TIME, emit_packer
 from minicomp.codegen.llvm_types import MEMORY, i8
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule, Operand, Plan
 from minicomp.kernels import MatmulKernel, View
@@ -207,8 +207,7 @@ class _MatmulEmission:
             columns(lambda column, width: self._tile(block, row, height, column, width))
 
         if schedule.pack_b:
-            self.builder.comment("pack a block of b, panel by panel")
-            columns(lambda column, width: self._pack_b(block, column, width))
+            self._pack_block(block, columns)
         self._tiles(block.rows, row_extent, schedule.tile_rows, "row", row_panel)
 
     def _tiles(
@@ -243,11 +242,28 @@ class _MatmulEmission:
         packer = self._packer(f"pack_a_{height}", self.plan.source_a, packed, height)
         self.builder.call(packer, [first, self.packed_a, value(block.depth)])
 
-    def _pack_b(self, block: Block, column: Size, width: int) -> None:
-        packed = self.plan.operand_b(width)
-        first = self._element(self.plan.source_b, self.b, column, block.k)
+    def _pack_block(
+        self, block: Block, panels: Callable[[Callable[[Size, int], None]], None]
+    ) -> None:
+        """Pack a block of b: a few rows at a time across all panels, or one panel at a time."""
+        builder = self.builder
+        step = ROWS_AT_A_TIME if self.plan.source_b.lane_stride == 1 else self.schedule.block_depth
+
+        def rows(k: Size) -> None:
+            depth = minimum(builder, subtract(builder, block.depth, k), step, "rows")
+            panels(lambda column, width: self._pack_b(block, column, width, k, depth))
+
+        builder.comment("pack a block of b")
+        for_range(builder, 0, block.depth, step, "first_row", rows)
+
+    def _pack_b(self, block: Block, column: Size, width: int, k: Size, depth: Size) -> None:
+        """`depth` rows of a panel, from row k of the block on."""
+        builder, packed = self.builder, self.plan.operand_b(width)
+        first = self._element(self.plan.source_b, self.b, column, add(builder, block.k, k))
+        panel = self._panel_b(block, column)
+        place = element(builder, panel, multiply(builder, k, packed.depth_stride), self.number)
         packer = self._packer(f"pack_b_{width}", self.plan.source_b, packed, width)
-        self.builder.call(packer, [first, self._panel_b(block, column), value(block.depth)])
+        builder.call(packer, [first, place, value(depth)])
 
     def _packer(self, name: str, source: Operand, packed: Operand, lanes: int) -> ir.Function:
         if name not in self.packers:

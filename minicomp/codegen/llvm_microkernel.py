@@ -28,7 +28,13 @@ from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_epilogue import Epilogue
 from minicomp.codegen.llvm_function import symbol
 from minicomp.codegen.llvm_types import MEMORY, REGISTER, i1, i64, lanes_of, literal, pointer, void
-from minicomp.codegen.llvm_vectors import broadcast_element, lane_range, load_lanes, register_lanes
+from minicomp.codegen.llvm_vectors import (
+    broadcast_element,
+    lane_range,
+    load_lanes,
+    prefetch,
+    register_lanes,
+)
 from minicomp.codegen.matmul_plan import Plan
 
 Sums = Sequence[ir.Value]
@@ -63,6 +69,7 @@ class _TileEmission:
         self.number = REGISTER[plan.kernel.accumulate]
         # Where tiles are cut short little work is done: compact code is worth more there.
         full = (rows, columns) == (plan.schedule.tile_rows, plan.schedule.tile_columns)
+        self.ahead = 0 if plan.schedule.pack_b else plan.schedule.ahead
         self.unroll = plan.schedule.unroll if full else 1
 
         kinds = self._parameters()
@@ -189,6 +196,10 @@ class _TileEmission:
         for number, (lanes, width) in enumerate(zip(self.lanes, self.widths, strict=True)):
             offset = number * self.plan.schedule.vector_width
             address = element(self.builder, start, offset, MEMORY[self.b.dtype])
+            if self.ahead:
+                distance = self.ahead * self.b.depth_stride
+                further = element(self.builder, address, distance, MEMORY[self.b.dtype])
+                prefetch(self.builder, further)
             lanes = width if self.b.padded else lanes
             vectors.append(load_lanes(self.emitter, self.b, address, lanes, width))
         return vectors

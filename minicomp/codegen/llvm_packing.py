@@ -29,9 +29,14 @@ from minicomp.codegen.llvm_control import (
 )
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_types import MEMORY, i64, literal, pointer, void
-from minicomp.codegen.llvm_vectors import concatenate, lane_range, load_lanes, transpose
+from minicomp.codegen.llvm_vectors import concatenate, lane_range, load_lanes, prefetch, transpose
 from minicomp.codegen.matmul_plan import Operand
 from minicomp.ir import ITEMSIZE
+
+#: Where lanes are contiguous, a block is packed so many rows at a time across all its panels, while
+#: the next rows are asked for. Panel by panel would read a few lines of each of many pages, in an
+#: order that no hardware expects: 10 GB/s instead of 18 on a Zen 4, from memory.
+ROWS_AT_A_TIME = 8
 
 
 def emit_packer(
@@ -111,6 +116,7 @@ class _Packing:
     def _copy_vectors(self, k: Size) -> None:
         def copy(first: Size, lanes: int, width: int) -> None:
             address = self._source(first, k)
+            prefetch(self.builder, self._source(first, add(self.builder, k, ROWS_AT_A_TIME)))
             vector = load_lanes(self.emitter, self.source, address, lanes, self.vector_width)
             self._store(vector, first, k, width)
 

@@ -1,7 +1,8 @@
 """The thread pool, as LLVM IR: what `runtime.threads` compiles and parks its workers in.
 
-In: the target's architecture and the number of its monotonic clock. Out: the text of a module
-around this function, which generated code calls to spread a kernel's units over the threads:
+In: the target's architecture, the number of its monotonic clock, whether workers can be placed on
+CPUs (`llvm_placing`). Out: the text of a module around this function, which generated code calls
+to spread a kernel's units over the threads:
 
     void minicomp_parallel_for(ptr kernel, ptr args, i64 units, i64 grain, i64 threads)
 
@@ -40,8 +41,8 @@ kernel_type = ir.FunctionType(void, [pointer, i64, i64])
 grow_type = ir.FunctionType(void, [i64])
 
 
-def emit_thread_pool(architecture: str, monotonic_clock: int) -> str:
-    """The module's text. It exports
+def emit_thread_pool(architecture: str, monotonic_clock: int, places_workers: bool) -> str:
+    """The module's text; `places_workers` where the system is Linux. It exports
 
     - `minicomp_parallel_for`, see above;
     - `minicomp_worker(i64 index)`, in which worker `index`, counted from 1, spends its life;
@@ -52,7 +53,7 @@ def emit_thread_pool(architecture: str, monotonic_clock: int) -> str:
       more workers than there are and `limit` allows; `parked`, 1 to send spinning workers to
       sleep until the next job.
     """
-    pool = _Pool(architecture, monotonic_clock)
+    pool = _Pool(architecture, monotonic_clock, places_workers)
     pool.emit_run_chunks()
     pool.emit_publish()
     pool.emit_parallel_for()
@@ -65,8 +66,8 @@ def emit_thread_pool(architecture: str, monotonic_clock: int) -> str:
 class _Pool(WaitingModule):
     """The module under construction: one method per function of the pool."""
 
-    def __init__(self, architecture: str, monotonic_clock: int):
-        super().__init__(architecture, monotonic_clock)
+    def __init__(self, architecture: str, monotonic_clock: int, places_workers: bool):
+        super().__init__(architecture, monotonic_clock, places_workers)
         self.variable("epoch", i64)  # grows with each job; what idle workers watch
         self.variable("done", i64)  # number of the last job finished; what a caller watches
         self.variable("unfinished", i64)  # chunks of the job at hand that are not finished
@@ -225,6 +226,8 @@ class _Pool(WaitingModule):
     def emit_worker(self) -> None:
         """minicomp_worker(index): help with the job at hand, wait for the next, and again."""
         builder, (index,) = self.define("minicomp_worker", index=i64)
+        if self.places_workers:
+            self.call(builder, "settle_in", index)
         with forever(builder, "job"):
             builder.comment("Note the epoch first: a job given out after this ends the waiting.")
             seen = self.load(builder, "epoch", "acquire")
@@ -255,6 +258,7 @@ class _Pool(WaitingModule):
         with self.each_thread(builder) as index:
             builder.store(zero, self.queue(builder, index))
             builder.store(zero, self.slot(builder, index, "asleep"))
+            builder.store(zero, self.slot(builder, index, "thread"))
             self.call(builder, "pthread_mutex_init", self.slot(builder, index, "mutex"), null)
             self.call(builder, "pthread_cond_init", self.slot(builder, index, "condition"), null)
         builder.ret_void()

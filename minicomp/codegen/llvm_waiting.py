@@ -1,6 +1,7 @@
 """How a thread of the pool waits and is woken, as LLVM IR; and what the pool's module is made of.
 
-In: the target's architecture and the number of its monotonic clock. Out: a module with
+In: the target's architecture, the number of its monotonic clock, and whether the system lets
+threads be placed on CPUs as Linux does. Out: a module with
 
     void wait_while_equal(ptr word, i64 old, i64 index)    # returns once *word is not `old`
     void wake(i64 index)                                   # after changing the word
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from llvmlite import ir
 
 from minicomp.codegen.llvm_function import counted_loop
+from minicomp.codegen.llvm_placing import cpu_set_type, emit_placing
 from minicomp.codegen.llvm_types import i8, i32, i64, literal, pointer, void
 
 MAX_THREADS = 256
@@ -34,7 +36,16 @@ line_type = ir.ArrayType(i64, LINE // 8)
 
 # Enough for a pthread_mutex_t or a pthread_cond_t of Linux (40 to 48 bytes) and macOS (64).
 pthread_object_type = ir.ArrayType(i8, 64)
-SLOT_FIELDS = ("mutex", "condition", "asleep")
+#: A thread's slot: what it sleeps on, whether it does; who it is, the CPU that its last caller
+#: was on, and those that it may run on (`llvm_placing`).
+SLOT = {
+    "mutex": pthread_object_type,
+    "condition": pthread_object_type,
+    "asleep": line_type,
+    "thread": i64,
+    "avoided": i64,
+    "allowed": cpu_set_type,
+}
 
 PAUSE = {
     "x86_64": ("llvm.x86.sse2.pause", ()),
@@ -70,12 +81,13 @@ class WaitingModule:
     Variables that threads share are 64-bit words, read and written by atomic instructions.
     """
 
-    def __init__(self, architecture: str, monotonic_clock: int):
+    def __init__(self, architecture: str, monotonic_clock: int, places_workers: bool):
         self.module = ir.Module(name="minicomp thread pool", context=ir.Context())
         self.architecture = architecture
         self.monotonic_clock = monotonic_clock
+        self.places_workers = places_workers
         slot = self.module.context.get_identified_type("slot")
-        slot.set_body(pthread_object_type, pthread_object_type, line_type)
+        slot.set_body(*SLOT.values())
         self.variable("slots", ir.ArrayType(slot, MAX_THREADS))  # where each thread sleeps
         self.variable("parked", i64, linkage="")  # 1: do not spin
         for kind, verbs in (("mutex", ("lock", "unlock")), ("cond", ("signal",))):
@@ -86,6 +98,8 @@ class WaitingModule:
         self.declare("clock_gettime", i32, i32, pointer)
         self.emit_nanoseconds()
         self.emit_wait_while_equal()
+        if places_workers:
+            emit_placing(self)
         self.emit_wake()
 
     # --- building blocks ------------------------------------------------------------------------
@@ -136,9 +150,10 @@ class WaitingModule:
         return builder.gep(whole, [ir.Constant(i32, 0), *place], inbounds=True, name=name)
 
     def slot(self, builder: ir.IRBuilder, index: ir.Value, field: str) -> ir.Value:
-        """Where thread `index` has its mutex, its condition variable, its flag."""
-        number = ir.Constant(i32, SLOT_FIELDS.index(field))
-        return self.element(builder, "slots", index, number, ir.Constant(i32, 0), name=field)
+        """Where thread `index` has a field of its slot."""
+        number = ir.Constant(i32, list(SLOT).index(field))
+        inner = [ir.Constant(i32, 0)] * isinstance(SLOT[field], ir.ArrayType)
+        return self.element(builder, "slots", index, number, *inner, name=field)
 
     def pause(self, builder: ir.IRBuilder) -> None:
         """Tell the core that this is a spin loop: it saves power, and its sibling's time."""
@@ -204,6 +219,8 @@ class WaitingModule:
         builder, (index,) = self.define("wake", index=i64)
         flag = builder.load_atomic(self.slot(builder, index, "asleep"), "seq_cst", 8, typ=i64)
         with builder.if_then(builder.icmp_unsigned("!=", flag, literal(i64, 0))):
+            if self.places_workers:
+                self.call(builder, "move_away", index)
             mutex = self.slot(builder, index, "mutex")
             condition = self.slot(builder, index, "condition")
             self.call(builder, "pthread_mutex_lock", mutex)

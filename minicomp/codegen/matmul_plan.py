@@ -43,7 +43,8 @@ class CpuMatmulSchedule(MatmulSchedule):
     `family` is the micro-kernel: "outer" broadcasts an element of `a` against a vector of `b`
     (lanes are columns of the output), "dot" multiplies vectors along the depth and adds up their
     lanes at the end. `lanes` is "columns", or "rows" to compute the transpose instead, which
-    swaps the operands. `split` says which axis is cut into `pieces` parallel units;
+    swaps the operands. Where b is not packed, the micro-kernel asks for it `ahead` rows before it
+    multiplies. `split` says which axis is cut into `pieces` parallel units;
     `batch_pieces` cuts the batch.
     """
 
@@ -60,6 +61,7 @@ class CpuMatmulSchedule(MatmulSchedule):
     split: str = "columns"
     pieces: int = 1
     batch_pieces: int = 1
+    ahead: int = 0
 
     @property
     def label(self) -> str:
@@ -73,6 +75,7 @@ class CpuMatmulSchedule(MatmulSchedule):
             f"{packed}_{self.block_depth}x{self.block_columns}"
             if packed
             else f"k{self.block_depth}",
+            f"a{self.ahead}" if self.ahead else "",
             f"{self.pieces}{self.split[0]}" if self.pieces > 1 else "",
             f"{self.batch_pieces}b" if self.batch_pieces > 1 else "",
         ]
@@ -111,8 +114,10 @@ class Plan:
     def _complaint(self) -> str:
         """What is wrong with the schedule; empty where it fits."""
         schedule = self.schedule
-        sizes = [size for size in schedule.to_dict().values() if type(size) is int]
-        if min(sizes) < 1:
+        sizes = {name: n for name, n in schedule.to_dict().items() if type(n) is int}
+        if sizes.pop("ahead") < 0:
+            return "ahead must not be negative"
+        if min(sizes.values()) < 1:
             return "every size must be at least 1"
         if schedule.vector_width & (schedule.vector_width - 1):
             return "vector_width must be a power of two"

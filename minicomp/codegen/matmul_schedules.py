@@ -6,6 +6,7 @@ shape and on which way the operands are contiguous:
 
     one row or column     the matrix is read once, at memory speed: `stream`, or `dot` if transposed
     few rows              the same, for a few rows at a time
+    tens of rows, large b blocks of a few long rows of b, read in place
     small                 everything stays in the caches: no packing
     b contiguous along k  `dot` needs no packing; or packing, which transposes
     large                 blocks packed for the caches
@@ -38,10 +39,17 @@ BLOCK_COLUMNS = 512
 #: Between depth blocks the sums of a block are kept: 3 MB of the L3 cache, in float32.
 BLOCK_ROWS = 1536
 
-#: What a core does in a second, roughly, and how long work must last to be worth a second thread
-#: (handing it over takes a few microseconds).
-FLOPS, BYTES = 60e9, 20e9
-WORTH_A_THREAD = 20e-6
+#: An operand of this size is read from memory, at least from an L3 cache's far end: 16 MB and
+#: more gain by asking ahead, 8 MB lose, on a Zen 4 with 32 MB.
+FAR_BYTES = 12 << 20
+
+#: What a core does in a second, in its caches.
+FLOPS, BYTES = 100e9, 60e9
+#: How long a thread's share of the work must last. A worker that spins answers in 1.3 us, so that
+#: from the first figure on a thread is worth it in calls that follow each other closely; one that
+#: sleeps costs its caller 8 us, which from the second on is no great loss. In between, both ways
+#: are offered.
+PERHAPS_WORTH_A_THREAD, WORTH_A_THREAD = 2.5e-6, 5e-6
 
 
 def schedules(
@@ -51,7 +59,8 @@ def schedules(
     chooser = _Chooser(kernel, target, num_threads)
     chosen: dict[CpuMatmulSchedule, None] = {}  # an ordered set
     for schedule in chooser.candidates():
-        chosen.setdefault(chooser.share_out(schedule))
+        for pieces in chooser.pieces:
+            chosen.setdefault(chooser.share_out(schedule, pieces))
     return tuple(chosen)[:MOST]
 
 
@@ -110,6 +119,10 @@ class _Chooser:
         if b.column_stride == 1 or columns == 1:
             if rows <= self.sums // 2:
                 yield from self.few_rows()
+            elif rows <= 128 and self.bytes > FAR_BYTES:
+                yield from self.shallow()
+                yield from self.packed()
+                yield from self.direct()
             elif rows <= 32 or not (
                 self.a_collides or self.b_collides or self.bytes > 4 * L2_BYTES
             ):
@@ -151,18 +164,34 @@ class _Chooser:
 
         A wide tile reads a stripe of b from top to bottom, with all sums in registers, but in a
         wide matrix touches a page for every row. Shallow depth blocks read b in the order it
-        lies in, but keep sums in memory in between.
+        lies in, but keep sums in memory in between; and of a b that comes from memory, the next
+        block can be asked for meanwhile. From the L3 cache that costs more than it gains.
         """
         rows, columns, _, _ = self.oriented
         most = self.sums // max(rows, 1)
         wide = [self.outer(rows, min(most, vectors), unroll=4) for vectors in (16, 8, 4)]
-        shallow = [(8, 8), (8, 4), (16, 4)] if rows <= 3 else [(16, 2), (16, 4), (8, 4)]
+        far = self.bytes > FAR_BYTES
+        shallow = [(8, 4), (8, 8), (16, 4)] if far or rows <= 3 else [(16, 4), (16, 2), (8, 4)]
         streams = [
-            self.outer(rows, min(most, vectors), depth=depth, unroll=8 if rows <= 3 else 4)
+            self.outer(
+                rows,
+                min(most, vectors),
+                depth=depth,
+                unroll=8 if rows <= 3 else 4,
+                ahead=depth if far else 0,
+            )
             for depth, vectors in shallow
         ]
         narrow = columns <= 512 if rows == 1 else rows >= 4 and self.bytes <= 4 * L2_BYTES
         yield from (*wide, *streams) if narrow else (*streams, *wide)
+
+    def shallow(self) -> Iterator[CpuMatmulSchedule]:
+        """Some tens of rows times a b that comes from memory: packing it would take as long as a
+        third of the products. But a few long rows of b fit into the L2 cache as they are, beside
+        the next ones, which are asked for meanwhile, and the sums so far."""
+        first, *others = self.tiles
+        for tile in (*others, first):
+            yield self.outer(*tile, depth=32, ahead=32)
 
     def direct(self) -> Iterator[CpuMatmulSchedule]:
         """No packing: tiles that read b in long rows first."""
@@ -171,9 +200,14 @@ class _Chooser:
             yield self.outer(rows, vectors)
 
     def packed(self) -> Iterator[CpuMatmulSchedule]:
-        """Blocks of b packed; panels of a too, unless its elements lie well as they are."""
+        """Blocks of b packed; panels of a too, unless its elements lie well as they are, or one
+        tile is as wide as the output and so needs them only once."""
         depth = DEPTH_BYTES // self.itemsize
         first, *others = self.tiles
+        for rows, vectors in self.tiles:
+            if self.oriented[1] <= vectors * self.width:
+                yield self.outer(rows, vectors, depth=2 * depth, pack_b=True)
+                break
         for pack_a in (self.a_collides, not self.a_collides):
             yield self.outer(*first, depth=depth, pack_a=pack_a, pack_b=True)
         for tile in others:
@@ -200,6 +234,7 @@ class _Chooser:
         depth: int = 0,
         width: int = BLOCK_COLUMNS,
         unroll: int = 2,
+        ahead: int = 0,
         pack_a: bool = False,
         pack_b: bool = False,
     ) -> CpuMatmulSchedule:
@@ -212,8 +247,8 @@ class _Chooser:
             block_depth = _even(block_depth, depth)
             block_depth = ceil_div(block_depth, unroll) * unroll
         if not pack_b:
-            # What all rows use is to stay in the L2 cache.
-            fits = L2_BYTES // 2 // (block_depth * self.itemsize)
+            # What all rows use is to stay in the L2 cache; twice as much, if the next is asked for.
+            fits = L2_BYTES // (4 if ahead else 2) // (block_depth * self.itemsize)
             width = fits if all_rows > rows else columns
         tile_rows = _even(all_rows, rows) if pack_b else dividing(all_rows, rows)
         blocked = block_depth < self.depth
@@ -229,6 +264,7 @@ class _Chooser:
             block_columns=whole_tiles(columns, width, tile_columns),
             pack_a=pack_a,
             pack_b=pack_b or (b.column_stride != 1 and columns > 1),
+            ahead=ahead,
         )
 
     def dot(self, rows: int, tile_columns: int) -> CpuMatmulSchedule:
@@ -250,13 +286,26 @@ class _Chooser:
 
     # --- threads ---
 
-    def share_out(self, schedule: CpuMatmulSchedule) -> CpuMatmulSchedule:
+    @cached_property
+    def batch(self) -> int:
+        return prod(variable.extent for variable in self.kernel.batch)
+
+    @cached_property
+    def pieces(self) -> list[int]:
+        """Into how many pieces the work may be cut."""
+        rows, columns, _, _ = self.oriented
+        elements = rows * self.depth + self.depth * columns + rows * columns
+        seconds = max(self.kernel.flops / FLOPS, self.batch * elements * self.itemsize / BYTES)
+        for share in (WORTH_A_THREAD, PERHAPS_WORTH_A_THREAD):
+            pieces = min(self.num_threads, int(seconds / share))
+            if pieces >= 2:
+                return [pieces] if share == WORTH_A_THREAD else [1, pieces]
+        return [1]
+
+    def share_out(self, schedule: CpuMatmulSchedule, pieces: int) -> CpuMatmulSchedule:
         """The schedule cut into units for the threads."""
         rows, columns, _, _ = self.oriented
-        batch = prod(variable.extent for variable in self.kernel.batch)
-        elements = rows * self.depth + self.depth * columns + rows * columns
-        seconds = max(self.kernel.flops / FLOPS, batch * elements * self.itemsize / BYTES)
-        pieces = min(self.num_threads, int(seconds / WORTH_A_THREAD))
+        batch = self.batch
         if pieces < 2:
             return schedule
         workspace = Plan(self.kernel, schedule).workspace

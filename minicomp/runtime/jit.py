@@ -30,9 +30,11 @@ from minicomp.runtime.lifetime import keep_forever
 from minicomp.runtime.target import Target, host_target
 
 # What a module may declare, and find in this process, besides the `imports` it is linked with:
-# what the thread pool waits with. (LLVM itself adds calls of memcpy, fmod and their like.)
+# what the thread pool waits with and places its workers by. (LLVM itself adds calls of memcpy, fmod
+# and their like.)
 PROCESS_FUNCTIONS = frozenset(
-    ["clock_gettime"]
+    ["clock_gettime", "sched_getcpu", "pthread_self"]
+    + [f"pthread_{verb}affinity_np" for verb in ("get", "set")]
     + [f"pthread_mutex_{name}" for name in ("init", "lock", "unlock")]
     + [f"pthread_cond_{name}" for name in ("init", "wait", "signal")]
 )

@@ -17,6 +17,7 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -102,7 +103,8 @@ class _Pool:
     """The generated code of the pool, and the Python threads inside it."""
 
     def __init__(self, use_disk_cache: bool) -> None:
-        module = Generated(emit_thread_pool, host_target().architecture, time.CLOCK_MONOTONIC)
+        host = (host_target().architecture, time.CLOCK_MONOTONIC, sys.platform == "linux")
+        module = Generated(emit_thread_pool, *host)
         self.library = compile_ir(module, [*_FUNCTIONS, *_VARIABLES], use_disk_cache=use_disk_cache)
         self.functions = {
             name: kind(self.library.address(name)) for name, kind in _FUNCTIONS.items()

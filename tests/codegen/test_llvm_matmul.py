@@ -425,6 +425,22 @@ def test_sums_stay_in_registers():
     assert "phi  <" in text
 
 
+def test_asking_ahead_changes_no_result():
+    """The last rows ask for what lies behind b's buffer, which touches nothing."""
+    kernel = matmul_kernel(7, 21, 19)
+    schedule = packed(pack_a=False, pack_b=False, unroll=4, ahead=8)
+    check(kernel, schedule)
+    assert "llvm.prefetch" in emit_matmul(kernel, schedule, host_target())
+    silent = emit_matmul(kernel, replace(schedule, ahead=0), host_target())
+    assert "prefetch" not in silent
+
+
+@pytest.mark.parametrize("depth", [1, 7, 8, 9, 23])
+def test_rows_are_packed_in_groups(depth):
+    """Depth blocks that are whole groups, and ones that end within a group, or before one does."""
+    check(matmul_kernel(7, 21, 2 * depth + 3), packed(block_depth=depth, unroll=1))
+
+
 def test_the_ir_says_what_it_does():
     kernel = matmul_kernel(1000, 1000, 1000)
     schedule = candidates(kernel)[0]
@@ -438,6 +454,7 @@ def test_the_ir_says_what_it_does():
     [
         ({"family": "inner"}, "family must be"),
         ({"tile_rows": 0}, "at least 1"),
+        ({"ahead": -1}, "negative"),
         ({"vector_width": 3}, "power of two"),
         ({"tile_columns": 2}, "multiple of vector_width"),
         ({"block_rows": 7}, "multiple of tile_rows"),

@@ -77,10 +77,33 @@ def test_large_products_are_packed():
     assert schedule.block_depth * schedule.block_columns * 4 <= 1 << 20
 
 
+def test_an_output_as_wide_as_a_tile_takes_a_as_it_is():
+    schedule = first(4096, 64, 4096, b=(1, 4096))
+    assert (schedule.tile_columns, schedule.pack_a, schedule.pack_b) == (64, False, True)
+
+
 def test_one_row_is_streamed_and_one_column_is_the_same_transposed():
     assert (first(1, 4096, 1024).block_depth, first(1, 4096, 1024).tile_rows) == (8, 1)
     matrix_times_vector = first(4096, 1, 1024)
     assert (matrix_times_vector.family, matrix_times_vector.lanes) == ("dot", "rows")
+
+
+def test_a_matrix_that_comes_from_memory_is_asked_for_a_block_ahead():
+    for rows in (1, 4, 12):
+        far, near = first(rows, 4096, 4096), first(rows, 1024, 1024)
+        assert far.ahead == far.block_depth < 4096
+        assert near.ahead == 0
+
+
+def test_tens_of_rows_read_a_large_matrix_in_place_and_keep_it_in_the_l2_cache():
+    for rows in (13, 64, 128):
+        schedule = first(rows, 4096, 4096)
+        assert not schedule.pack_b
+        block = 4 * schedule.block_depth * schedule.block_columns
+        sums = 4 * rows * schedule.block_columns
+        assert 2 * block + sums <= (1 << 20) * (1 if rows <= 64 else 1.5)
+    assert first(256, 4096, 4096).pack_b  # by now packing pays
+    assert not first(64, 256, 256).ahead
 
 
 def test_few_rows_times_a_transposed_matrix_are_dot_products():
@@ -108,6 +131,13 @@ def test_threads_get_units_where_the_work_is_worth_it():
     assert min(units(1024, 1024, 1024, threads=4)) >= 4
     assert min(units(64, 64, 64, batch=(100,), threads=4)) >= 4
     assert min(units(1, 4096, 4096, threads=4)) >= 4
+
+
+def test_where_a_second_thread_is_a_toss_up_both_ways_are_offered():
+    kernel = product(64, 64, 64)  # 5 us
+    offered = schedules(kernel, AVX512, 2)
+    assert [Plan(kernel, s).units for s in offered[:2]] == [1, 2]  # sharing is not the default
+    assert len(offered) <= MOST
 
 
 def test_threads_that_share_the_columns_pack_every_block_once():

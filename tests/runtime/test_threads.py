@@ -279,6 +279,43 @@ def test_parked_workers_come_back():
         threads.park()
 
 
+PLACING = """
+everywhere = os.sched_getaffinity(0)
+assert start(2) == 2
+(worker,) = (thread for thread in threading.enumerate() if "worker" in thread.name)
+run = Run()
+for here in (*everywhere, *everywhere):
+    os.sched_setaffinity(0, {here})     # of this thread alone
+    threads.park()
+    time.sleep(0.01)                    # the worker sleeps
+    run.args[0] = 0
+    run("meet", 2, 1, 2)
+    assert os.sched_getaffinity(worker.native_id) == everywhere - {here}
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or len(os.sched_getaffinity(0)) < 2,
+    reason="wants Linux and two CPUs",
+)
+def test_a_worker_wakes_up_elsewhere_than_its_caller():
+    in_a_new_process(PLACING)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wants Linux")
+def test_a_worker_wakes_up_where_there_is_one_cpu_alone():
+    in_a_new_process("""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    run = Run()
+    for turn in range(10):
+        run.args[0] = 0
+        run("meet", 2, 1, 2)
+        threads.park()
+        time.sleep(0.001)
+    assert run.args[0] == 2
+    """)
+
+
 def test_parking_without_a_pool_makes_none():
     in_a_new_process("threads.park(); assert not threads._made")
 
