@@ -28,9 +28,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parent.parent
-# Without this folder, which Python puts first: its `cuda.py` is not the `cuda` that torch imports.
-elsewhere = [path for path in sys.path if path != str(TESTS / "benchmarks")]
-sys.path[:] = [str(TESTS), str(TESTS.parent), *elsewhere]
+sys.path[:0] = [str(TESTS), str(TESTS.parent)]
 
 from benchmarks import report  # noqa: E402
 from benchmarks.contestants import environment  # noqa: E402
