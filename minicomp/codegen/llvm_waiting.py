@@ -22,8 +22,8 @@ from llvmlite import ir
 from minicomp.codegen.llvm_function import counted_loop
 from minicomp.codegen.llvm_placing import cpu_set_type, emit_placing
 from minicomp.codegen.llvm_types import i8, i32, i64, literal, pointer, void
+from minicomp.codegen.native_plan import MAX_THREADS
 
-MAX_THREADS = 256
 # The kernels of a program follow each other within microseconds, the calls of a model often
 # within some tens; a sleeping worker takes 5 to 50 us to wake up.
 SPIN_NANOSECONDS = 50_000

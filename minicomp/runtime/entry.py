@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from minicomp.codegen import generators
 from minicomp.codegen.generated import Generated
-from minicomp.codegen.llvm_entry import ARENA, EPOCH, EntryPlan, emit_entry
-from minicomp.codegen.llvm_outputs import ArrayKind
+from minicomp.codegen.native_plan import ARENA, EPOCH, ArrayKind, EntryPlan
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels.program import Buffer
 from minicomp.runtime import epoch
@@ -83,7 +83,7 @@ class Entry:
             assert array is not None
             self.context[self.plan.constant_slot(position)] = address_of(array)
         self._library = compile_ir(
-            Generated(emit_entry, self.plan),
+            Generated(generators.entry, self.plan),
             ["entry"],
             imports={**self._imports(), "main": main.library.address("main")},
             needs=[main.library],

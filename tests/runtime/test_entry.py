@@ -10,7 +10,7 @@ import pytest
 
 import minicomp
 from minicomp import nn
-from minicomp.codegen.llvm_outputs import MOST_KEPT_BYTES
+from minicomp.codegen.native_plan import MOST_KEPT_BYTES
 from minicomp.runtime.entry import is_supported
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="objects are laid out differently here")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from minicomp.codegen.llvm_threads import CHUNKS_PER_THREAD
-from minicomp.codegen.llvm_waiting import MAX_THREADS
+from minicomp.codegen.native_plan import MAX_THREADS
 from minicomp.errors import OptionError
 from minicomp.runtime import threads
 from minicomp.runtime.jit import compile_ir
