@@ -37,7 +37,7 @@ line_type = ir.ArrayType(i64, LINE // 8)
 # Enough for a pthread_mutex_t or a pthread_cond_t of Linux (40 to 48 bytes) and macOS (64).
 pthread_object_type = ir.ArrayType(i8, 64)
 #: A thread's slot: what it sleeps on, whether it does; who it is, the CPU that its last caller
-#: was on, and those that it may run on (`llvm_placing`).
+#: was on, those that it may run on, and those that it was last let run on (`llvm_placing`).
 SLOT = {
     "mutex": pthread_object_type,
     "condition": pthread_object_type,
@@ -45,6 +45,7 @@ SLOT = {
     "thread": i64,
     "avoided": i64,
     "allowed": cpu_set_type,
+    "placed": cpu_set_type,
 }
 
 PAUSE = {
