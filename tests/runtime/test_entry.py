@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import sys
 import threading
 import tracemalloc
@@ -261,6 +262,32 @@ def test_memory_in_use_is_left_alone(hold):
     for place, _ in held:
         array = np.ctypeslib.as_array((ctypes.c_float * x.size).from_address(place))
         np.testing.assert_array_equal(array.reshape(x.shape), wanted)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="wants fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 on: forking beside threads
+def test_a_child_has_its_arena_though_a_thread_of_its_parent_was_using_it():
+    x = floats(700, 700)
+    _, function = entered(lambda x: minicomp.softmax(minicomp.exp(x) @ x @ x, -1), x)
+    wanted, ending = function(x), threading.Event()
+
+    def work():
+        while not ending.is_set():
+            function(x)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        while function(x) is not None:  # until the thread is in it: then its arena is taken
+            pass
+        child = os.fork()
+        if child == 0:
+            result = function(x)
+            os._exit(0 if result is not None and np.array_equal(result, wanted) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        ending.set()
+        thread.join()
 
 
 def test_large_outputs_each_have_memory_of_their_own():
