@@ -5,10 +5,10 @@ takes medians.
 
 Candidates are sampled in turn, round after round, so that a change of the machine's clock or a
 busy neighbour hits all of them. Each round has another order, since a candidate may leave
-something behind that its successor pays for; only externals always come last, since a library's
-threads may spin for long after a call, and have to be waited for. A sample is the mean of as many
-runs as fill a quarter of a millisecond, short beside the time slices of the operating system: one
-that is interrupted is an outlier, which the median does not see.
+something behind that its successor pays for; only externals always come first, one after the other:
+a library's threads may spin for long after a call, and have to be waited for. A sample is the mean
+of as many runs as fill a quarter of a millisecond, short beside the time slices of the operating
+system: one that is interrupted is an outlier, which the median does not see.
 Candidates that are hopelessly slow leave early, and the rest goes on until there are enough
 rounds, or the time that more would take is out of proportion, or the budget is used up.
 
@@ -245,7 +245,7 @@ class Race:
     def _round(self, number: int, title: str) -> bool:
         """One sample of each; False if the budget ended it."""
         order = random.Random(number).sample(self.running, len(self.running))
-        for contender in sorted(order, key=lambda contender: contender.is_external):
+        for contender in sorted(order, key=lambda contender: not contender.is_external):
             if self.clock.now() >= self.deadline:
                 return False
             self.progress(f"{title}, {contender.name}")
