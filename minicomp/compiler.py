@@ -13,14 +13,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minicomp.assemble import Assembler
 from minicomp.config import resolve_options
 from minicomp.debug import show, wanted
 from minicomp.disk_cache import DiskCache
 from minicomp.errors import DeviceError, InputError, OptionError, UnsupportedError
-from minicomp.explain import Explanation
 from minicomp.ir import Graph
 from minicomp.ir.interpreter import check_types
 from minicomp.ir.verifier import check_dtypes, verify
@@ -45,9 +44,11 @@ from minicomp.runtime.specialization import (
 from minicomp.selection.candidates import Choice
 from minicomp.selection.choose import Selector
 from minicomp.selection.externals import External, register
-from minicomp.selection.replay import load_choices, save_choices
 from minicomp.tracing.record import is_tracing
 from minicomp.tracing.tracer import Signature, flatten_arguments, modules_of, trace_call
+
+if TYPE_CHECKING:
+    from minicomp.explain import Explanation
 
 #: How many native entry points are tried before a call goes the way through Python. Each tells
 #: within a few nanoseconds whether it is the one.
@@ -196,6 +197,8 @@ class CompiledModule:
         original = getattr(model, "__minicomp_original__", model)
         self.__minicomp_original__ = original
         if options.choices is not None:  # what cannot be read is an error here, not at a call
+            from minicomp.selection.replay import load_choices
+
             options = replace(options, choices=load_choices(options.choices))
         self._options = options
         self._externals = register(options.external_matmul)
@@ -352,6 +355,8 @@ class CompiledModule:
 
     def save_choices(self, path: Any) -> None:
         """Write the choices of all calls so far as JSON, for `options={"choices": path}`."""
+        from minicomp.selection.replay import save_choices
+
         choices = [c for s in self._specializations.values() for c in s.choices]
         save_choices(path, choices)
 

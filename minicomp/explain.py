@@ -25,10 +25,15 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
 
+from minicomp.kernels import ConvolutionKernel, LoopKernel, MatmulKernel
+from minicomp.runtime.backend import Executable
+from minicomp.runtime.steps import ExternalStep
 from minicomp.selection.candidates import CandidateReport, Choice
 from minicomp.selection.table import by_rank, duration
 
 WIDTH = 100
+#: What kinds of kernels are called.
+KINDS = {LoopKernel: "loop", MatmulKernel: "matmul", ConvolutionKernel: "convolution"}
 #: A column is not wider than this; a longer text goes on below.
 MOST_COLUMN = 30
 
@@ -90,6 +95,19 @@ class Explanation:
                 for k in self.kernels
             ],
         }
+
+
+def explanation(name: str, choices: Sequence[Choice], executable: Executable) -> Explanation:
+    """The explanation of a program that runs, with a record of each of its steps."""
+    records = []
+    for step in executable.steps:
+        buffers = tuple(executable.buffers[number].name for number in step.buffers)
+        if isinstance(step, ExternalStep):
+            records.append(KernelRecord(step.name, "external", ("matmul",), buffers))
+            continue
+        kernel = step.kernel.kernel
+        records.append(KernelRecord(kernel.name, KINDS[type(kernel)], kernel.operations, buffers))
+    return Explanation(name, tuple(choices), tuple(records))
 
 
 Rows = list[tuple[str, ...]]  # the first is the header

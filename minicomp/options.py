@@ -155,7 +155,10 @@ class Options:
 
     # Selection: timing.
     autotune_tie_tolerance: float = option(
-        0.03, number(0), "medians this close, relatively, are a tie and settled by a fixed order"
+        0.03,
+        number(0),
+        "an external this close, relatively, is tied with minicomp's own kernels, and these with "
+        "each other within a third of it; a tie is settled by a fixed order",
     )
     autotune_budget_seconds: float = option(
         10.0, number(0, exclusive=True), "what choosing may take at one call site"

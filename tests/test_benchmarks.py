@@ -1,11 +1,9 @@
 """The pieces of tests/benchmarks/cpu.py, on tiny workloads and with NumPy as the only peer. No
 test here looks at how long anything takes."""
 
-import hashlib
 import json
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 
@@ -16,7 +14,7 @@ from benchmarks.bars import BARE, Either, Extra, Ratio, Seconds, Share
 from benchmarks.contestants import Contestant, NumPy
 from benchmarks.cpu import BARS, CASES, joined, main
 from benchmarks.measure import Session, measure
-from benchmarks.neighbours import STATISTICS, Watch, foreign_seconds, is_another_thread_running
+from benchmarks.neighbours import STATISTICS, Watch, foreign_seconds
 from benchmarks.roofline import ROOFS
 from benchmarks.selection_rows import SelectionCheck, measure_selection
 from benchmarks.timing import race
@@ -202,24 +200,6 @@ def test_work_of_other_processes_is_noticed_and_ones_own_is_not():
     subprocess.run([sys.executable, "-c", "sum(range(3 * 10**7))"], check=True)
     assert foreign_seconds() - watch.foreign > own + 0.1
     assert watch.is_disturbed()
-
-
-def test_a_thread_that_spins_is_seen():
-    ending = threading.Event()
-
-    def spin():
-        while not ending.is_set():
-            hashlib.sha256(bytes(1 << 22))  # lets the interpreter lock go
-
-    assert not is_another_thread_running()
-    thread = threading.Thread(target=spin)
-    thread.start()
-    time.sleep(0.01)
-    try:
-        assert is_another_thread_running()
-    finally:
-        ending.set()
-        thread.join()
 
 
 def test_selection_is_compared_with_every_candidate():

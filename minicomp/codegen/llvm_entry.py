@@ -21,57 +21,17 @@ The offsets into arrays are those of NumPy's `PyArrayObject_fields`
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from llvmlite import ir
 
 from minicomp.codegen.llvm_objects import TYPE
-from minicomp.codegen.llvm_outputs import DATA, ArrayKind, OutputArrays
+from minicomp.codegen.llvm_outputs import DATA, OutputArrays
 from minicomp.codegen.llvm_types import i1, i8, i32, i64, literal, pointer, void
+from minicomp.codegen.native_plan import ARENA, BUSY, EPOCH, ArrayKind, EntryPlan
 from minicomp.ir import ITEMSIZE
 
 #: Byte offsets into a PyArrayObject on a 64-bit machine; `DATA` is at 16.
 NDIM, DIMENSIONS, STRIDES, DESCR = 24, 32, 40, 56
-
-#: Slots of the context, the specialization's own memory (int64 each); parameters follow, then
-#: constants, then the memory of large outputs.
-EPOCH, BUSY, ARENA, FIRST_FREE = 0, 1, 2, 3
-
-
-@dataclass(frozen=True)
-class EntryPlan:
-    """What the entry point does. Pairs are (buffer number, ...); `buffers` counts the buffers.
-
-    `parameters` are arrays that the specialization holds, `constants` buffers with fixed
-    addresses, `arena` the offsets of temporaries, `status` the words that gathers set.
-    `releases_lock` says that the work is long enough to let other Python threads run.
-    """
-
-    buffers: int
-    inputs: tuple[tuple[int, ArrayKind], ...]
-    parameters: tuple[tuple[int, ArrayKind], ...]
-    constants: tuple[int, ...]
-    arena: tuple[tuple[int, int], ...]
-    status: tuple[int, ...]
-    outputs: tuple[tuple[int, ArrayKind], ...]
-    threads: int
-    releases_lock: bool
-
-    def parameter_slot(self, position: int) -> int:
-        return FIRST_FREE + position
-
-    def constant_slot(self, position: int) -> int:
-        return FIRST_FREE + len(self.parameters) + position
-
-    @property
-    def first_kept(self) -> int:
-        """From here on the context has the memory of large outputs (see `llvm_outputs`)."""
-        return FIRST_FREE + len(self.parameters) + len(self.constants)
-
-    @property
-    def slots(self) -> int:
-        """How many int64 the context has."""
-        return self.first_kept + sum(kind.slots for _, kind in self.outputs)
 
 
 def emit_entry(plan: EntryPlan) -> str:

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from llvmlite import ir
@@ -32,6 +31,7 @@ from minicomp.codegen.llvm_loop_body import Bound, Known, LoopBody
 from minicomp.codegen.llvm_memory import stream_alignment
 from minicomp.codegen.llvm_reduce import Accumulators
 from minicomp.codegen.llvm_types import MEMORY, i64, literal, void
+from minicomp.codegen.loop_schedule import block_size
 from minicomp.kernels import Load, LoopKernel, LoopSchedule, Sweep
 from minicomp.kernels.indexing import LoopVariable, row_major_strides
 from minicomp.kernels.memory import ALIGNMENT
@@ -39,10 +39,6 @@ from minicomp.kernels.walk import kernel_roots, stores, walk
 
 #: The loop variables' values at some place of the nest.
 Values = dict[LoopVariable, ir.Value]
-
-#: Columns that one parallel unit of an outer-vectorised kernel covers: enough to make the index
-#: arithmetic of a unit negligible, few enough that threads can share a short tensor.
-BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -70,20 +66,6 @@ def spans(extent: int, width: int, unroll: int) -> list[Span]:
     if start < extent:
         pieces.append(Span(start, extent, extent - start, 1))
     return pieces
-
-
-def block_size(schedule: LoopSchedule) -> int:
-    """Columns per unit when vectorising along the outer loops: a multiple of one step."""
-    step = schedule.vector_width * schedule.unroll
-    return max(BLOCK // step, 1) * step
-
-
-def units(kernel: LoopKernel, schedule: LoopSchedule) -> int:
-    """How many independent units of work the kernel has: rows, or blocks of columns."""
-    if schedule.vector_axis == "inner" or not kernel.outer:
-        return kernel.rows
-    *rest, last = (variable.extent for variable in kernel.outer)
-    return prod(rest) * -(-last // block_size(schedule))
 
 
 def emit_loop_kernel(kernel: LoopKernel, schedule: LoopSchedule, target: Any) -> str:

@@ -15,43 +15,19 @@ Memory that would be much to hold on to (`MOST_KEPT_BYTES`) is made anew each ti
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from math import prod
 
 from llvmlite import ir
 
 from minicomp.codegen.llvm_objects import ObjectFunction, literal_null
 from minicomp.codegen.llvm_types import i32, i64, literal, pointer
-from minicomp.ir import ITEMSIZE
+from minicomp.codegen.native_plan import ArrayKind
 from minicomp.kernels.memory import ALIGNMENT, LARGE_BYTES
-
-#: Slots of each large output, and the bytes up to which they are filled.
-KEPT, MOST_KEPT_BYTES = 2, 64 << 20
 
 #: NPY_ARRAY_ALIGNED | NPY_ARRAY_WRITEABLE; NumPy finds out about contiguity by itself.
 FLAGS = 0x0100 | 0x0400
 #: Byte offsets: a PyObject's reference count, in the low half of which it is on every CPython; a
 #: PyArrayObject's data pointer.
 REFERENCES, DATA = 0, 16
-
-
-@dataclass(frozen=True)
-class ArrayKind:
-    """What an argument must be: dtype, shape, and strides in bytes."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    @property
-    def nbytes(self) -> int:
-        """The size of its elements."""
-        return prod(self.shape) * ITEMSIZE[self.dtype]
-
-    @property
-    def slots(self) -> int:
-        """How many slots of memory are kept for an output of this kind."""
-        return KEPT if LARGE_BYTES <= self.nbytes <= MOST_KEPT_BYTES else 0
 
 
 class OutputArrays(ObjectFunction):

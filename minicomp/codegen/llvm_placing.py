@@ -11,6 +11,9 @@ worker then takes the caller's place, looks in vain for more to do, and only aft
 does the caller go on: a job shared so takes 60 us more instead of half the time. Hence a sleeping
 worker's affinity is set before it is woken: all CPUs that it might use at first, less the one that
 the caller is on. While the caller stays where it is, that takes no system call.
+
+Others may set it as well (`taskset -a -p` on a running program, say). An affinity that is not the
+one set here last is theirs: from then on a worker keeps to those CPUs.
 """
 
 from __future__ import annotations
@@ -48,8 +51,9 @@ def _emit_settle_in(module: WaitingModule) -> None:
     )
     thread = module.call(builder, "pthread_self")
     size = literal(i64, WORDS * WORD_BITS // 8)
-    allowed = module.slot(builder, index, "allowed")
-    failed = module.call(builder, "pthread_getaffinity_np", thread, size, allowed)
+    for field in ("allowed", "placed"):
+        place = module.slot(builder, index, field)
+        failed = module.call(builder, "pthread_getaffinity_np", thread, size, place)
     known = builder.icmp_signed("==", failed, literal(i32, 0), "known")
     builder.store_atomic(
         literal(i64, NOWHERE), module.slot(builder, index, "avoided"), "monotonic", 8
@@ -63,7 +67,10 @@ def _emit_move_away(module: WaitingModule) -> None:
     builder, (index,) = module.define(
         "move_away", "Let worker `index` run on any CPU but this one.", index=i64
     )
-    places = builder.alloca(cpu_set_type, name="places")
+    found = builder.gep(
+        builder.alloca(cpu_set_type), [literal(i32, 0), literal(i32, 0)], name="found"
+    )
+    changes = builder.alloca(i64, name="changes")
     here = builder.zext(module.call(builder, "sched_getcpu"), i64, "here")  # -1 if not known
     avoided = module.slot(builder, index, "avoided")
     thread = builder.load_atomic(
@@ -78,15 +85,24 @@ def _emit_move_away(module: WaitingModule) -> None:
         builder.ret_void()
     bit = builder.shl(literal(i64, 1), builder.urem(here, literal(i64, WORD_BITS)))
     own_word = builder.udiv(here, literal(i64, WORD_BITS), "own_word")
-    allowed = module.slot(builder, index, "allowed")
+    allowed, placed = (module.slot(builder, index, field) for field in ("allowed", "placed"))
+    size = literal(i64, WORDS * WORD_BITS // 8)
+    builder.comment("has somebody else placed it since?")
+    module.call(builder, "pthread_getaffinity_np", thread, size, found)
+    builder.store(literal(i64, 0), changes)
+    with counted_loop(builder, literal(i64, 0), literal(i64, WORDS), 1, "compared") as word:
+        now, last = (builder.load(builder.gep(words, [word]), typ=i64) for words in (found, placed))
+        others = builder.or_(builder.load(changes, typ=i64), builder.xor(now, last))
+        builder.store(others, changes)
+    is_theirs = builder.icmp_unsigned("!=", builder.load(changes, typ=i64), literal(i64, 0))
+    source = builder.select(is_theirs, found, allowed)
     with counted_loop(builder, literal(i64, 0), literal(i64, WORDS), 1, "word") as word:
-        bits = builder.load(builder.gep(allowed, [word]), typ=i64)
+        bits = builder.load(builder.gep(source, [word]), typ=i64)
+        builder.store(bits, builder.gep(allowed, [word]))
         rest = builder.and_(bits, builder.not_(bit))
         is_own = builder.icmp_unsigned("==", word, own_word)
-        place = builder.gep(places, [literal(i32, 0), word])
-        builder.store(builder.select(is_own, rest, bits), place)
+        builder.store(builder.select(is_own, rest, bits), builder.gep(placed, [word]))
     builder.comment("It fails, and nothing changes, where this is the only CPU there is.")
-    size = literal(i64, WORDS * WORD_BITS // 8)
-    module.call(builder, "pthread_setaffinity_np", thread, size, places)
+    module.call(builder, "pthread_setaffinity_np", thread, size, placed)
     builder.store_atomic(here, avoided, "monotonic", 8)
     builder.ret_void()

@@ -20,36 +20,14 @@ A kernel of more than `grain` units is called through `minicomp_parallel_for`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from llvmlite import ir
 
 from minicomp.codegen.llvm_types import i64, literal, pointer, void
+from minicomp.codegen.native_plan import Step
 
 kernel_type = ir.FunctionType(void, [pointer, i64, i64])
 parallel_for_type = ir.FunctionType(void, [pointer, pointer, i64, i64, i64])
-
-
-@dataclass(frozen=True)
-class Step:
-    """One call of a kernel.
-
-    `kernel` is its symbol, `arguments` the numbers of its buffers in the table, `units` how many
-    independent units of work it has, `grain` the least number of them worth another thread.
-    """
-
-    kernel: str
-    arguments: tuple[int, ...]
-    units: int
-    grain: int = 1
-
-    @property
-    def shared(self) -> bool:
-        """Whether it goes through `minicomp_parallel_for`, which must then be linked."""
-        return self.units > self.grain
-
-    def __str__(self) -> str:
-        return f"{self.kernel}(buffers {', '.join(map(str, self.arguments))})"
 
 
 def emit_program(steps: Sequence[Step], name: str = "main") -> str:

@@ -29,7 +29,8 @@ from llvmlite import ir
 
 from minicomp.codegen.llvm_function import counted_loop
 from minicomp.codegen.llvm_types import i32, i64, literal, pointer, void
-from minicomp.codegen.llvm_waiting import MAX_THREADS, WaitingModule, forever, line_type
+from minicomp.codegen.llvm_waiting import WaitingModule, forever, line_type
+from minicomp.codegen.native_plan import MAX_THREADS
 
 CHUNKS_PER_THREAD = 4
 CLAIM_BITS = 16  # of a queue's word; enough for CHUNKS_PER_THREAD, and job numbers last for ever

@@ -22,8 +22,8 @@ from llvmlite import ir
 from minicomp.codegen.llvm_function import counted_loop
 from minicomp.codegen.llvm_placing import cpu_set_type, emit_placing
 from minicomp.codegen.llvm_types import i8, i32, i64, literal, pointer, void
+from minicomp.codegen.native_plan import MAX_THREADS
 
-MAX_THREADS = 256
 # The kernels of a program follow each other within microseconds, the calls of a model often
 # within some tens; a sleeping worker takes 5 to 50 us to wake up.
 SPIN_NANOSECONDS = 50_000
@@ -37,7 +37,7 @@ line_type = ir.ArrayType(i64, LINE // 8)
 # Enough for a pthread_mutex_t or a pthread_cond_t of Linux (40 to 48 bytes) and macOS (64).
 pthread_object_type = ir.ArrayType(i8, 64)
 #: A thread's slot: what it sleeps on, whether it does; who it is, the CPU that its last caller
-#: was on, and those that it may run on (`llvm_placing`).
+#: was on, those that it may run on, and those that it was last let run on (`llvm_placing`).
 SLOT = {
     "mutex": pthread_object_type,
     "condition": pthread_object_type,
@@ -45,6 +45,7 @@ SLOT = {
     "thread": i64,
     "avoided": i64,
     "allowed": cpu_set_type,
+    "placed": cpu_set_type,
 }
 
 PAUSE = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 from minicomp.codegen.row_divisions import multiply_by_reciprocals
@@ -54,6 +55,10 @@ LONGEST_PAIRED_BYTES = 8 * 1024
 
 #: A value at least this costly is kept for later sweeps: a store and a load are about two.
 WORTH_KEEPING = 8
+
+#: Columns that one parallel unit of an outer-vectorised kernel covers: enough to make the index
+#: arithmetic of a unit negligible, few enough that threads can share a short tensor.
+BLOCK = 1024
 
 #: Handing work to a thread that is awake costs a microsecond or two; a share should take as long,
 #: or longer. In vector instructions, of which a core does a few per nanosecond.
@@ -187,13 +192,25 @@ def _with_rows(kernel: LoopKernel, kept: Sequence[_Kept]) -> LoopKernel:
     return replace(kernel, sweeps=tuple(sweeps), scratch=tuple(k.row for k in kept))
 
 
+def block_size(schedule: LoopSchedule) -> int:
+    """Columns per unit when vectorising along the outer loops: a multiple of one step."""
+    step = schedule.vector_width * schedule.unroll
+    return max(BLOCK // step, 1) * step
+
+
+def units(kernel: LoopKernel, schedule: LoopSchedule) -> int:
+    """How many independent units of work the kernel has: rows, or blocks of columns."""
+    if schedule.vector_axis == "inner" or not kernel.outer:
+        return kernel.rows
+    *rest, last = (variable.extent for variable in kernel.outer)
+    return prod(rest) * -(-last // block_size(schedule))
+
+
 # --- what a kernel costs ----------------------------------------------------------------------
 
 
 def _grain(kernel: LoopKernel, schedule: LoopSchedule) -> int:
     """The least number of parallel units worth a thread of their own."""
-    from minicomp.codegen.llvm_loops import units
-
     work = max(kernel.rows, 1) * max(cost_of_row(kernel), 1) / schedule.vector_width
     fewest = FEWEST_PAIRED if schedule.rows > 1 else 1
     return max(int(LEAST_SHARE * units(kernel, schedule) / max(work, 1)), fewest)

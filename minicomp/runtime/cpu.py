@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from minicomp.codegen import generators
 from minicomp.codegen.generated import Generated
-from minicomp.codegen.llvm_program import Step, emit_program
+from minicomp.codegen.native_plan import Step
 from minicomp.ir import numpy_dtype
 from minicomp.kernels.memory import ALIGNMENT, LARGE_BYTES, plan_memory
 from minicomp.kernels.program import Buffer, Program
@@ -174,7 +175,7 @@ class NativeSegment:
             for n, step in enumerate(steps)
         )
         self.library = compile_ir(
-            Generated(emit_program, calls),
+            Generated(generators.program, calls),
             ["main"],
             imports={**imports, "minicomp_parallel_for": parallel_for_address()},
             needs=[step.kernel.library for step in steps],

@@ -24,7 +24,13 @@ from minicomp.kernels.memory import ALIGNMENT
 from minicomp.kernels.program import Buffer, Program
 from minicomp.options import Options
 from minicomp.runtime.backend import Layout
-from minicomp.runtime.cpu import CpuExecutable, address_of, aligned_empty, array_at
+from minicomp.runtime.cpu import (
+    CpuExecutable,
+    address_of,
+    aligned_empty,
+    array_at,
+    new_output,
+)
 from minicomp.runtime.cpu_kernels import (
     CpuKernel,
     convolution_kernel,
@@ -139,7 +145,10 @@ class CpuStepwiseRun(StepwiseRun):
     def new_array(self, buffer: Buffer) -> np.ndarray:
         if buffer.array is not None:
             return buffer.array
-        array = aligned_empty(buffer.shape, buffer.dtype)
+        if buffer.role == "output":  # where later calls will have it, for better or worse
+            array = new_output(buffer)
+        else:
+            array = aligned_empty(buffer.shape, buffer.dtype)
         array.fill(0)
         return array
 

@@ -9,15 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from minicomp.codegen import generators
 from minicomp.codegen.convolution_plan import ConvolutionPlan, ConvolutionSchedule
 from minicomp.codegen.generated import Generated
-from minicomp.codegen.llvm_convolution import emit_convolution
-from minicomp.codegen.llvm_loops import emit_loop_kernel
-from minicomp.codegen.llvm_loops import units as loop_units
-from minicomp.codegen.llvm_matmul import emit_matmul, workspace
-from minicomp.codegen.llvm_matmul import units as matmul_units
-from minicomp.codegen.loop_schedule import schedule_loops
-from minicomp.codegen.matmul_plan import CpuMatmulSchedule
+from minicomp.codegen.loop_schedule import schedule_loops, units
+from minicomp.codegen.matmul_plan import CpuMatmulSchedule, Plan
 from minicomp.kernels import ConvolutionKernel, Kernel, LoopKernel, MatmulKernel, Schedule
 from minicomp.runtime.jit import Library, assembly, compile_ir
 from minicomp.runtime.target import Target
@@ -80,8 +76,8 @@ class CpuKernel:
 def loop_kernel(kernel: LoopKernel, target: Target, use_disk_cache: bool = True) -> CpuKernel:
     """A LoopKernel with the schedule that fits it."""
     kernel, schedule = schedule_loops(kernel, target)
-    module = Generated(emit_loop_kernel, kernel, schedule, target)
-    count = loop_units(kernel, schedule)
+    module = Generated(generators.loop_kernel, kernel, schedule, target)
+    count = units(kernel, schedule)
     return CpuKernel(kernel, schedule, module, count, schedule.grain, 0, target, use_disk_cache)
 
 
@@ -92,9 +88,10 @@ def matmul_kernel(
     use_disk_cache: bool = True,
 ) -> CpuKernel:
     """A MatmulKernel with the schedule given."""
-    module = Generated(emit_matmul, kernel, schedule, target)
-    count, nbytes = matmul_units(kernel, schedule), workspace(kernel, schedule)
-    return CpuKernel(kernel, schedule, module, count, 1, nbytes, target, use_disk_cache)
+    plan = Plan(kernel, schedule)
+    module = Generated(generators.matmul, kernel, schedule, target)
+    nbytes = plan.units * plan.workspace
+    return CpuKernel(kernel, schedule, module, plan.units, 1, nbytes, target, use_disk_cache)
 
 
 def convolution_kernel(
@@ -105,8 +102,6 @@ def convolution_kernel(
 ) -> CpuKernel:
     """A ConvolutionKernel with the schedule given."""
     plan = ConvolutionPlan(kernel, schedule)
-    module, nbytes = (
-        Generated(emit_convolution, kernel, schedule, target),
-        plan.units * plan.workspace,
-    )
+    module = Generated(generators.convolution, kernel, schedule, target)
+    nbytes = plan.units * plan.workspace
     return CpuKernel(kernel, schedule, module, plan.units, 1, nbytes, target, use_disk_cache)

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from minicomp.codegen import generators
 from minicomp.codegen.generated import Generated
-from minicomp.codegen.llvm_dispatch import emit_dispatch
 from minicomp.runtime.entry import METH_FASTCALL, MethodDefinition, is_supported, python_address
 from minicomp.runtime.jit import compile_ir
 from minicomp.runtime.lifetime import keep_forever
@@ -37,7 +37,7 @@ def native_call(call_in_python: Callable[..., Any], use_disk_cache: bool = True)
         "none": None,
     }
     library = compile_ir(
-        Generated(emit_dispatch),
+        Generated(generators.dispatch),
         ["dispatch"],
         imports={
             **{name: python_address(name) for name in PYTHON_FUNCTIONS},

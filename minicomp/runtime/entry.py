@@ -8,6 +8,7 @@ Python. `arm` says which arrays parameters hold at present, and in which epoch t
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 import threading
 import weakref
@@ -17,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from minicomp.codegen import generators
 from minicomp.codegen.generated import Generated
-from minicomp.codegen.llvm_entry import ARENA, EPOCH, EntryPlan, emit_entry
-from minicomp.codegen.llvm_outputs import ArrayKind
+from minicomp.codegen.native_plan import ARENA, BUSY, EPOCH, ArrayKind, EntryPlan
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels.program import Buffer
 from minicomp.runtime import epoch
@@ -83,7 +84,7 @@ class Entry:
             assert array is not None
             self.context[self.plan.constant_slot(position)] = address_of(array)
         self._library = compile_ir(
-            Generated(emit_entry, self.plan),
+            Generated(generators.entry, self.plan),
             ["entry"],
             imports={**self._imports(), "main": main.library.address("main")},
             needs=[main.library],
@@ -95,6 +96,7 @@ class Entry:
         self._held: list[np.ndarray] = []
         kept = range(self.plan.first_kept, self.plan.slots)
         weakref.finalize(self, _release, self.context, kept).atexit = False
+        _entries.add(self)
 
     def fast_call(
         self, args: Sequence[Any], parameters: Sequence[Any], at_epoch: int
@@ -122,6 +124,11 @@ class Entry:
             self._held = list(parameters)
             self.context[EPOCH] = at_epoch
 
+    def after_fork(self) -> None:
+        """In the child: nobody is in a call, or arming it, whoever was when the parent forked."""
+        self._arming = threading.Lock()
+        self.context[BUSY] = 0
+
     def _imports(self) -> dict[str, int]:
         dtypes = {kind.dtype for _, kind in (*self.plan.inputs, *self.plan.parameters)}
         dtypes |= {"uint8", *(kind.dtype for _, kind in self.plan.outputs)}
@@ -130,6 +137,18 @@ class Entry:
             **{f"dtype_{dtype}": id(np.dtype(dtype)) for dtype in dtypes},
             "context": ctypes.addressof(self.context),
         }
+
+
+_entries: weakref.WeakSet[Entry] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for entry in list(_entries):
+        entry.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _release(context: Any, slots: Iterable[int]) -> None:

@@ -8,24 +8,22 @@ array of the same type, shows in the next result.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from minicomp import tree
 from minicomp.errors import UnsupportedError
-from minicomp.explain import Explanation, KernelRecord
 from minicomp.ir import Graph, Value, numpy_dtype
-from minicomp.kernels import ConvolutionKernel, LoopKernel, MatmulKernel
 from minicomp.kernels.program import Program, arguments_of
 from minicomp.runtime.backend import Backend, Executable, Layout, device_of
-from minicomp.runtime.steps import CompiledKernel, ExternalStep, KernelStep, RunStep
+from minicomp.runtime.steps import CompiledKernel, KernelStep
 from minicomp.selection.candidates import Choice
 from minicomp.tracing.record import Cell
 
+if TYPE_CHECKING:
+    from minicomp.explain import Explanation
+
 #: language -> the method that shows it, and where code in that language runs
 LANGUAGES = {"LLVM IR": ("llvm_ir()", "the CPU"), "PTX": ("ptx()", "CUDA")}
-
-#: what kinds of kernels are called in an explanation
-KINDS = {LoopKernel: "loop", MatmulKernel: "matmul", ConvolutionKernel: "convolution"}
 
 
 class StaleError(Exception):
@@ -112,15 +110,9 @@ class Specialization:
 
     def explain(self, name: str) -> Explanation:
         """What was compiled, and why each matmul is done the way it is."""
-        return Explanation(name, self.choices, tuple(map(self._record, self.executable.steps)))
+        from minicomp.explain import explanation  # which is not asked for in every program
 
-    def _record(self, step: RunStep) -> KernelRecord:
-        buffers = tuple(self.executable.buffers[number].name for number in step.buffers)
-        if isinstance(step, ExternalStep):
-            return KernelRecord(step.name, "external", ("matmul",), buffers)
-        kernel = step.kernel.kernel
-        kind = KINDS[type(kernel)]
-        return KernelRecord(kernel.name, kind, kernel.operations, buffers)
+        return explanation(name, self.choices, self.executable)
 
     def kernels(self) -> list[CompiledKernel]:
         """The kernels, of equal ones the last."""

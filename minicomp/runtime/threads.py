@@ -23,9 +23,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from minicomp.codegen import generators
 from minicomp.codegen.generated import Generated
-from minicomp.codegen.llvm_threads import emit_thread_pool
-from minicomp.codegen.llvm_waiting import MAX_THREADS
+from minicomp.codegen.native_plan import MAX_THREADS
 from minicomp.errors import OptionError
 from minicomp.runtime.jit import compile_ir
 from minicomp.runtime.lifetime import keep_forever
@@ -104,7 +104,7 @@ class _Pool:
 
     def __init__(self, use_disk_cache: bool) -> None:
         host = (host_target().architecture, time.CLOCK_MONOTONIC, sys.platform == "linux")
-        module = Generated(emit_thread_pool, *host)
+        module = Generated(generators.thread_pool, *host)
         self.library = compile_ir(module, [*_FUNCTIONS, *_VARIABLES], use_disk_cache=use_disk_cache)
         self.functions = {
             name: kind(self.library.address(name)) for name, kind in _FUNCTIONS.items()

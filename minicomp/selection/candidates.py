@@ -7,7 +7,7 @@ reason; nothing is dropped silently.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,3 +121,22 @@ class Choice:
             "reason": self.reason,
             "candidates": [report.to_dict() for report in self.candidates],
         }
+
+
+def default_choice(site: CallSite, candidates: Sequence[Candidate], reason: str) -> Choice:
+    """The first candidate, which is prepared; nothing was compared."""
+    candidates[0].prepare()
+    return untimed_choice(site, candidates, 0, DEFAULT, reason)
+
+
+def untimed_choice(
+    site: CallSite, candidates: Sequence[Candidate], index: int, source: str, reason: str
+) -> Choice:
+    """A choice for which nothing was compared."""
+    reports = tuple(
+        CandidateReport(candidate.name, candidate.kind)
+        if position == index
+        else CandidateReport(candidate.name, candidate.kind, SKIPPED, reason)
+        for position, candidate in enumerate(candidates)
+    )
+    return Choice(site, index, source, reason, reports)

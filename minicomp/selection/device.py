@@ -16,8 +16,8 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from minicomp.ir import numpy_dtype
-from minicomp.runtime.threads import park
 from minicomp.selection.site import Shape
+from minicomp.selection.stillness import Stillness
 from minicomp.selection.timing import Clock, HostClock
 
 
@@ -84,8 +84,8 @@ class HostDevice:
         return array
 
     def clock(self) -> Clock:
-        # Workers spin for a while after a kernel, on a CPU that the next candidate may need.
-        return HostClock(settle=park) if self.threads > 1 else HostClock()
+        # Threads that spin after a call may be on a CPU that the next candidate needs.
+        return HostClock(Stillness().settle) if self.threads > 1 else HostClock()
 
     def is_usable(self) -> bool:
         return True

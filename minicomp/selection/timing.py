@@ -5,9 +5,10 @@ takes medians.
 
 Candidates are sampled in turn, round after round, so that a change of the machine's clock or a
 busy neighbour hits all of them. Each round has another order, since a candidate may leave
-something behind (a library's threads that spin for a while, say) that its successor pays for. A
-sample is the mean of as many runs as fill a quarter of a millisecond, short beside the time slices
-of the operating system: one that is interrupted is an outlier, which the median does not see.
+something behind that its successor pays for; only externals always come first, one after the other:
+a library's threads may spin for long after a call, and have to be waited for. A sample is the mean
+of as many runs as fill a quarter of a millisecond, short beside the time slices of the operating
+system: one that is interrupted is an outlier, which the median does not see.
 Candidates that are hopelessly slow leave early, and the rest goes on until there are enough
 rounds, or the time that more would take is out of proportion, or the budget is used up.
 
@@ -34,7 +35,10 @@ Timer = Callable[[str, Run], float]
 
 #: A sample lasts about this long: some thousand times the resolution of the clock.
 SAMPLE_SECONDS = 2.5e-4
-#: A run longer than this needs no warm-up of its own: it was checked, hence run, before.
+#: Runs shorter than this are preceded by some that are not timed, for as long: they wake the
+#: workers, and bring back what the previous candidate pushed out of the caches.
+WARM_UP_SECONDS = 1e-3
+#: A run longer than this needs no first one to know how long it takes: it was checked, hence run.
 LONG_SECONDS = 0.05
 #: A bound for the runs of one sample, should a candidate do nothing at all.
 MOST_RUNS = 100_000
@@ -96,8 +100,8 @@ class HostClock:
             if self.best[name] > LONG_SECONDS:
                 return self.best[name]
         runs = max(1, min(MOST_RUNS, round(SAMPLE_SECONDS / self.best[name])))
-        if runs > 1:
-            run()  # what the previous candidate pushed out of the caches comes back untimed
+        if self.best[name] < WARM_UP_SECONDS:
+            self._measure(run, max(1, runs // 2))
         seconds = self._measure(run, runs)
         self.best[name] = min(seconds, self.best[name])
         return seconds
@@ -183,6 +187,7 @@ class Contender:
 
     name: str
     run: Run
+    is_external: bool = False
     samples: list[float] = field(default_factory=list)
     failure: str | None = None
     dropped: str | None = None
@@ -239,7 +244,8 @@ class Race:
 
     def _round(self, number: int, title: str) -> bool:
         """One sample of each; False if the budget ended it."""
-        for contender in random.Random(number).sample(self.running, len(self.running)):
+        order = random.Random(number).sample(self.running, len(self.running))
+        for contender in sorted(order, key=lambda contender: not contender.is_external):
             if self.clock.now() >= self.deadline:
                 return False
             self.progress(f"{title}, {contender.name}")

@@ -33,6 +33,11 @@ from minicomp.selection.timing import Contender, Race, current_clock
 
 logger = logging.getLogger("minicomp.autotune")
 
+#: The share of the tolerance within which minicomp's own kernels are tied with each other. Between
+#: them a tie only keeps the choice the same from one process to the next; an external has to be
+#: clearly faster, since it brings code along that minicomp does not know.
+OWN_SHARE = 1 / 3
+
 
 @dataclass(eq=False)
 class Entry:
@@ -145,35 +150,41 @@ class Tuning:
     def _race(self, entries: list[Entry]) -> None:
         """Time the entries, those that come out close to the fastest once more."""
         for entry in entries:
-            entry.contender = Contender(entry.candidate.name, entry.candidate.run)
+            candidate = entry.candidate
+            is_external = candidate.kind == EXTERNAL
+            entry.contender = Contender(candidate.name, candidate.run, is_external)
         contenders = [entry.contender for entry in entries if entry.contender is not None]
         race = Race(contenders, self.clock, self.deadline, self.progress)
         race.run()
-        tied = self._tied([entry for entry in entries if entry.is_timed])
+        tied = self._near([entry for entry in entries if entry.is_timed])
         if len(tied) > 1:
             race.run_again([entry.contender for entry in tied if entry.contender is not None])
         for entry in entries:
             if entry.contender is not None and entry.contender.failure is not None:
                 entry.verdict = Verdict(REJECTED, entry.contender.failure)
 
-    def _tied(self, timed: list[Entry]) -> list[Entry]:
-        """Those within the tolerance of the fastest, it included."""
+    def _near(self, timed: list[Entry], share: float = 1.0) -> list[Entry]:
+        """Those within the tolerance, or a share of it, of the fastest, it included."""
         if not timed:
             return []
-        limit = min(entry.median for entry in timed) * (1 + self.options.autotune_tie_tolerance)
+        tolerance = self.options.autotune_tie_tolerance * share
+        limit = min(entry.median for entry in timed) * (1 + tolerance)
         return [entry for entry in timed if entry.median <= limit]
 
     def _decide(self, timed: list[Entry]) -> tuple[Entry, str]:
         for entry in self._fit():
             if not entry.is_timed:
                 entry.skip(self._out_of_budget("before it was timed"))
-        tied = self._tied(timed)
-        winner = min(tied, key=lambda entry: entry.preference)
-        if len(tied) > 1:
-            others = [entry.name for entry in tied if entry is not winner]
+        tied, tolerance = self._near(timed), self.options.autotune_tie_tolerance
+        externals = [entry for entry in tied if entry.candidate.kind == EXTERNAL]
+        own = self._near([entry for entry in tied if entry not in externals], OWN_SHARE)
+        winner = min(own or externals, key=lambda entry: entry.preference)
+        others = [entry.name for entry in (*own, *externals) if entry is not winner]
+        if others:
             more = f" and {len(others) - 2} more" if len(others) > 2 else ""
             return winner, (
-                f"{duration(winner.median)}, within {self.options.autotune_tie_tolerance:.0%} of "
+                f"{duration(winner.median)}, within "
+                f"{tolerance if externals else tolerance * OWN_SHARE:.0%} of "
                 f"{', '.join(others[:2])}{more}; ties go to minicomp's own, then as listed"
             )
         slower = [entry for entry in timed if entry is not winner]

@@ -23,9 +23,9 @@ from itertools import repeat
 from typing import Any
 
 import numpy as np
-from benchmarks.neighbours import Watch, wait_for_own_threads
+from benchmarks.neighbours import Watch
 
-from minicomp.runtime.threads import park
+from minicomp.selection.stillness import Stillness
 
 Run = Callable[[], Any]
 
@@ -115,8 +115,7 @@ def race(
 
 def settle() -> None:
     """Let minicomp's workers and other libraries' threads fall asleep."""
-    park()
-    wait_for_own_threads()
+    Stillness().settle()
 
 
 def _calls(run: Run) -> tuple[int, int]:

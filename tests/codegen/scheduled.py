@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from minicomp.codegen.llvm_loops import emit_loop_kernel, units
-from minicomp.codegen.loop_schedule import keep_rows
+from minicomp.codegen.llvm_loops import emit_loop_kernel
+from minicomp.codegen.loop_schedule import keep_rows, units
 from minicomp.codegen.row_divisions import multiply_by_reciprocals
 from minicomp.kernels import LoopKernel, LoopSchedule
 from minicomp.kernels.memory import ALIGNMENT

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minicomp.codegen.llvm_loops import BLOCK, block_size, emit_loop_kernel, spans, units
+from minicomp.codegen.llvm_loops import emit_loop_kernel, spans
 from minicomp.codegen.llvm_memory import stream_alignment
-from minicomp.codegen.loop_schedule import keep_rows
+from minicomp.codegen.loop_schedule import BLOCK, block_size, keep_rows, units
 from minicomp.ir.text import parse
 from minicomp.kernels import LoopSchedule
 from minicomp.kernels.program import Alignments, build_program

@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from minicomp.codegen.llvm_program import Step, emit_program
+from minicomp.codegen.llvm_program import emit_program
+from minicomp.codegen.native_plan import Step
 from minicomp.runtime.jit import assembly, compile_ir
 from minicomp.runtime.threads import parallel_for_address
 

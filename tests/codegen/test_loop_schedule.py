@@ -11,8 +11,7 @@ from kernel_meaning import program_outputs, run_kernel
 from random_graphs import arrays_for, graphs
 
 from minicomp.codegen import loop_schedule
-from minicomp.codegen.llvm_loops import units
-from minicomp.codegen.loop_schedule import keep_rows, schedule_loops, vector_axis
+from minicomp.codegen.loop_schedule import keep_rows, schedule_loops, units, vector_axis
 from minicomp.ir.text import parse
 from minicomp.kernels import LoopKernel
 from minicomp.kernels.program import build_program

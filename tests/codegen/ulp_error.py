@@ -36,8 +36,13 @@ def ulp_error(result: Array, truth: Array) -> Array:
 
 
 def _erf(x: Array) -> Array:
-    """The C library's, which is within 1 ulp of float64."""
-    return np.asarray(np.frompyfunc(math.erf, 1, 1)(x), np.float64)
+    """The C library's, which is within 1 ulp of float64; where it is easily told, without it."""
+    size = np.abs(x)
+    small = x * (2 / math.sqrt(math.pi)) * (1 - x * x / 3)  # to 1e-17 where it is used
+    known = np.where(size < 1e-4, small, np.copysign(1.0, x))
+    hard = ~((size < 1e-4) | (size > 6.0))  # NaN among them
+    known[hard] = np.frompyfunc(math.erf, 1, 1)(x[hard])
+    return np.asarray(known, np.float64)
 
 
 def _sigmoid(x: Array) -> Array:

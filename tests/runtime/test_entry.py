@@ -1,6 +1,8 @@
 """Native entry points: what they take, what they turn away, and that they hold on to nothing."""
 
+import ctypes
 import gc
+import os
 import sys
 import threading
 import tracemalloc
@@ -10,7 +12,7 @@ import pytest
 
 import minicomp
 from minicomp import nn
-from minicomp.codegen.llvm_outputs import MOST_KEPT_BYTES
+from minicomp.codegen.native_plan import MOST_KEPT_BYTES
 from minicomp.runtime.entry import is_supported
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="objects are laid out differently here")
@@ -220,7 +222,31 @@ def test_the_memory_of_a_result_is_used_again_once_nobody_holds_it():
     assert len(seen) == 2
 
 
-@pytest.mark.parametrize("hold", [lambda y: y, lambda y: y[1:], memoryview, lambda y: y.base])
+class Interface:
+    """Knows an array by its `__array_interface__` and its owner, as other libraries do."""
+
+    def __init__(self, array):
+        self.owner, self.__array_interface__ = array, array.__array_interface__
+
+
+HOLDERS = {
+    "itself": lambda y: y,
+    "a view": lambda y: y[1:],
+    "a view of a view": lambda y: y[1:].T[2:].T.view(np.int32).view(np.float32)[:, ::2],
+    "memoryview": memoryview,
+    "base": lambda y: y.base,
+    "DLPack": lambda y: np.from_dlpack(y),
+    "a capsule": lambda y: y.__dlpack__(),
+    "ctypes": lambda y: y.ctypes.data_as(ctypes.POINTER(ctypes.c_float)),
+    "a ctypes array": lambda y: (ctypes.c_float * y.size).from_buffer(y),
+    "bytes": lambda y: np.frombuffer(y, np.uint8),
+    "an interface": lambda y: np.asarray(Interface(y)),
+    "an iterator": lambda y: y.flat,
+    "a cycle": lambda y: (cycle := [y], cycle.append(cycle))[0],
+}
+
+
+@pytest.mark.parametrize("hold", HOLDERS.values(), ids=HOLDERS)
 def test_memory_in_use_is_left_alone(hold):
     x = floats(*LARGE)
     _, function = entered(lambda x: x * 2, x)
@@ -233,10 +259,35 @@ def test_memory_in_use_is_left_alone(hold):
     assert len({place for place, _ in held}) == 5
     for _ in range(5):
         function(-x)
-    views = [np.asarray(part) for _, part in held]
-    for view in views:
-        if view.dtype == np.float32:
-            np.testing.assert_array_equal(view, wanted[-len(view) :])
+    for place, _ in held:
+        array = np.ctypeslib.as_array((ctypes.c_float * x.size).from_address(place))
+        np.testing.assert_array_equal(array.reshape(x.shape), wanted)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="wants fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 on: forking beside threads
+def test_a_child_has_its_arena_though_a_thread_of_its_parent_was_using_it():
+    x = floats(700, 700)
+    _, function = entered(lambda x: minicomp.softmax(minicomp.exp(x) @ x @ x, -1), x)
+    wanted, ending = function(x), threading.Event()
+
+    def work():
+        while not ending.is_set():
+            function(x)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        while function(x) is not None:  # until the thread is in it: then its arena is taken
+            pass
+        child = os.fork()
+        if child == 0:
+            result = function(x)
+            os._exit(0 if result is not None and np.array_equal(result, wanted) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    finally:
+        ending.set()
+        thread.join()
 
 
 def test_large_outputs_each_have_memory_of_their_own():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from minicomp.codegen.llvm_threads import CHUNKS_PER_THREAD
-from minicomp.codegen.llvm_waiting import MAX_THREADS
+from minicomp.codegen.native_plan import MAX_THREADS
 from minicomp.errors import OptionError
 from minicomp.runtime import threads
 from minicomp.runtime.jit import compile_ir
@@ -300,6 +300,38 @@ for here in (*everywhere, *everywhere):
 )
 def test_a_worker_wakes_up_elsewhere_than_its_caller():
     in_a_new_process(PLACING)
+
+
+TAKEN_ELSEWHERE = """
+first, second, *_ = os.sched_getaffinity(0)
+assert start(2) == 2
+(worker,) = (thread for thread in threading.enumerate() if "worker" in thread.name)
+run = Run()
+
+def meet_from(cpu):
+    os.sched_setaffinity(0, {cpu})      # of this thread alone
+    threads.park()
+    time.sleep(0.01)                    # the worker sleeps
+    run.args[0] = 0
+    run("meet", 2, 1, 2)
+    return os.sched_getaffinity(worker.native_id)
+
+assert first not in meet_from(first)
+os.sched_setaffinity(worker.native_id, {first})
+assert meet_from(second) == {first}
+assert meet_from(first) == {first}      # the only one it has now
+os.sched_setaffinity(worker.native_id, {first, second})
+assert meet_from(second) == {first}
+assert meet_from(first) == {second}
+"""
+
+
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux") or len(os.sched_getaffinity(0)) < 2,
+    reason="wants Linux and two CPUs",
+)
+def test_a_worker_keeps_to_the_cpus_that_somebody_else_gives_it():
+    in_a_new_process(TAKEN_ELSEWHERE)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="wants Linux")

@@ -66,6 +66,30 @@ def test_a_tie_is_timed_again_and_goes_to_minicomps_own_kernel():
     assert bench.timed.count("slow") == ROUNDS
 
 
+def test_of_minicomps_own_kernels_the_faster_wins_within_the_tolerance_of_an_external():
+    bench = Bench(*random_operands(), right, kernels={"tile 4x4": np.matmul})
+    choice = bench.select({"right": 0.98e-3, "tile 4x4": 0.99e-3}, default_time=1.005e-3)
+    assert choice.chosen == "tile 4x4"
+    assert "within 3% of right; ties" in choice.reason
+
+
+def test_a_close_tie_between_minicomps_own_kernels_goes_to_the_first_listed():
+    def chosen(default_time):
+        bench = Bench(*random_operands(), kernels={"tile 4x4": np.matmul})
+        return bench.select({"tile 4x4": 1e-3}, default_time=default_time)
+
+    assert chosen(1.009e-3).chosen == "default"
+    assert "within 1% of tile 4x4; ties" in chosen(1.009e-3).reason
+    assert chosen(1.011e-3).chosen == "tile 4x4"
+    assert chosen(1.011e-3).reason == "fastest: 1.00 ms, 1.01 times as fast as default"
+
+
+def test_no_choice_is_slower_than_the_fastest_by_more_than_the_tolerance():
+    bench = Bench(*random_operands(), right, kernels={"tile 4x4": np.matmul})
+    choice = bench.select({"right": 1e-3, "tile 4x4": 1.029e-3}, default_time=1.035e-3)
+    assert choice.chosen == "tile 4x4"  # although it is close to the default, which comes first
+
+
 def test_a_tie_between_externals_goes_to_the_first_listed():
     times = {"right": 1e-3, "also_right": 1e-3, "default": 2e-3}
     for listed in ([right, also_right], [also_right, right]):

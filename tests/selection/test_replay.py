@@ -9,8 +9,9 @@ from selection_fakes import Bench, add, random_operands, report_on, right, site_
 import minicomp
 from minicomp.errors import ChoicesError, SelectionWarning
 from minicomp.ir import Location
-from minicomp.selection import Choice, choices_document, load_choices, save_choices
+from minicomp.selection import Choice
 from minicomp.selection.candidates import CandidateReport
+from minicomp.selection.replay import choices_document, load_choices, save_choices
 
 FAST = {"right": 1e-4, "default": 1e-3}
 
