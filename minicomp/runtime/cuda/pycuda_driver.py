@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ctypes import byref, c_int, c_size_t, c_void_p
 from typing import Any
 from weakref import WeakValueDictionary
@@ -43,7 +44,7 @@ from minicomp.runtime.cuda.memory_pool import (
     memory_of,
 )
 from minicomp.runtime.cuda.pycuda_array import DeviceArray, Layout
-from minicomp.runtime.cuda.streams import current_stream
+from minicomp.runtime.cuda.streams import DEFAULT, current_stream
 
 OLDEST = (8, 0)  # compute capability: what PTX is emitted for at least
 EVENT_WITHOUT_TIME = 2  # CU_EVENT_DISABLE_TIMING
@@ -72,6 +73,9 @@ class PycudaDriver:
         self._library.cuCtxGetDevice(byref(number))
         DeviceArray.device_number = number.value
         self._launcher = Launcher(self._library, self._context.enter)
+        self.launch_address = self._library.address("cuLaunchKernel")
+        self.launched = self._launcher.recent.append
+        self._events: deque[c_void_p] = deque()  # nobody's at present
         limit = int(device.total_memory() * CACHED_PART)
         self._pool = MemoryPool(self._allocate, self._release, self._order, limit)
         self._modules: WeakValueDictionary[str, _Module] = WeakValueDictionary()
@@ -86,6 +90,13 @@ class PycudaDriver:
         if not layout.nbytes:
             return layout.array(0)
         return layout.array(self._pool.take(layout.nbytes, current_stream()))
+
+    def maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[int], DeviceArray]:
+        layout, pool = self._layout(shape, dtype), self._pool
+        if not layout.nbytes:
+            return lambda stream: layout.array(0)
+        new, nbytes, take = layout.array, layout.nbytes, pool.shelf(layout.nbytes, DEFAULT).take
+        return lambda stream: new(pool.take(nbytes, stream) if stream else take(DEFAULT))
 
     def view(
         self,
@@ -123,12 +134,19 @@ class PycudaDriver:
         write_array(argument, values, self._read, self._write)
 
     def argument(self, array: Any) -> DeviceArgument:
-        stream = current_stream()
+        return self._argument(array, current_stream(), set())
+
+    def arguments(self, arrays: Iterable[Any]) -> list[DeviceArgument]:
+        stream, awaited = current_stream(), set[int]()
+        return [self._argument(array, stream, awaited) for array in arrays]
+
+    def _argument(self, array: Any, stream: int, awaited: set[int]) -> DeviceArgument:
+        """`argument`, for a stream that waits for those `awaited`, to which others are added."""
         if type(array) is DeviceArray:
             pointer = array.gpudata
             memory = pointer if type(pointer) is Allocation else memory_of(array)
             if memory is not None and memory.stream != stream:
-                self._pool.hand_over(memory, stream)
+                self._pool.hand_over(memory, stream, awaited)
             name = self._name_of(array.dtype)
             return DeviceArgument(pointer, array.shape, array.strides, name, False, None, False)
         argument = read_interface(array)
@@ -139,9 +157,10 @@ class PycudaDriver:
             )
         memory = memory_of(array)  # pycuda's views of our arrays say nothing of a stream
         if memory is not None:
-            self._pool.hand_over(memory, stream)
-        elif argument.stream is not None and argument.stream != stream:
+            self._pool.hand_over(memory, stream, awaited)
+        elif argument.stream is not None and argument.stream not in (stream, *awaited):
             self._order(stream, argument.stream)
+            awaited.add(argument.stream)
         return argument
 
     # --- memory ---
@@ -165,12 +184,24 @@ class PycudaDriver:
                 self._library.cuMemFree_v2(address)
 
     def _order(self, stream: int, other: int) -> None:
-        with self._failures_named():
-            event = c_void_p()
-            self._library.cuEventCreate(byref(event), EVENT_WITHOUT_TIME)
+        """What is queued on `stream` from now on waits for what is queued on `other` now."""
+        self._context.enter()
+        try:
+            event = self._idle_event()
             self._library.cuEventRecord(event, other)
+            # CUDA looks at the record as it is now: the event may serve another one after this.
             self._library.cuStreamWaitEvent(stream, event, 0)
-            self._library.cuEventDestroy_v2(event)  # CUDA keeps it until it has happened
+        except CudaCallError as error:
+            raise self._named(error) from error
+        self._events.append(event)
+
+    def _idle_event(self) -> c_void_p:
+        try:
+            return self._events.pop()  # which no other thread gets meanwhile
+        except IndexError:
+            event = c_void_p()
+        self._library.cuEventCreate(byref(event), EVENT_WITHOUT_TIME)
+        return event
 
     def _read(self, address: int, nbytes: int) -> np.ndarray:
         memory, stream = np.empty(nbytes, np.uint8), current_stream()

@@ -159,9 +159,11 @@ def test_kernels_go_to_the_stream_in_use(driver, monkeypatch):
     recording.forget()
     with new_stream(driver) as stream:
         result = compiled(x)
-        assert [where for _, where in recording.launched] == [stream]
-        # The stream waits for whoever wrote the input, the weight and the bias.
-        assert recording.calls["argument"] == 3
+        assert [where for _, where in recording.queue] == [stream]
+        # The stream waits for whoever wrote the input, and the weight and the bias.
+        assert recording.calls["argument"] == recording.calls["arguments"] == 1
+        assert recording.last["argument"][0] is x
+        assert recording.last["arguments"][0] == [module.weight.data, module.bias.data]
         expected = floats(5, 7) @ cuda.to_host(module.weight.data).T + cuda.to_host(
             module.bias.data
         )
