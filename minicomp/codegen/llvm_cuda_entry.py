@@ -5,10 +5,10 @@ of `PyObject *entry(PyObject *self, PyObject **args, Py_ssize_t n)`, a METH_FAST
 looks at the arguments and calls cuLaunchKernel.
 
     for each argument:
-      an array of the driver's own, written on the stream in use?       no: ask `address0(array)`
+      an array of the driver's own?                                     no: ask `address0(array)`
       of this shape, these strides, this dtype?                         no: return None
     new arrays for the outputs, and one for temporaries: `maker0(stream)`
-    parameters in order on the stream in use?                           no: call `order`
+    arguments and parameters in order on the stream in use?             no: `order(arguments)`
     is the epoch the one that parameters were looked at in?             no: return None
     cuLaunchKernel(function0, ...)                                      refused: call `other`
 
@@ -34,7 +34,6 @@ EPOCH, OTHER, ORDER, ALWAYS_ORDER, FIRST_PARAMETER = 0, 1, 2, 3, 4
 EQUAL = 2  # Py_EQ
 
 get_attribute = ir.FunctionType(pointer, [pointer, pointer])
-call_without = ir.FunctionType(pointer, [pointer])
 call_with_one = ir.FunctionType(pointer, [pointer, pointer])
 launch_type = ir.FunctionType(i32, [pointer, *[i32] * 7, *[pointer] * 3])
 
@@ -92,6 +91,7 @@ class _CudaEntry(ObjectFunction):
         super().__init__("entry", {"self": pointer, "args": pointer, "count": i64})
         self.plan = plan
         self.table = self._array(plan.buffers, "table")
+        self.must_order = self._array(1, "must_order")
         most = max((len(launch.buffers) for launch in plan.launches), default=0)
         self.pointers = self._array(most, "pointers")
         self.miss = ir.Block(self.function, name="miss")  # nothing taken yet: just return None
@@ -108,11 +108,12 @@ class _CudaEntry(ObjectFunction):
         _, args, count = self.function.args
         self.require(builder.icmp_signed("==", count, literal(i64, len(plan.inputs))), self.miss)
         self.stream = self._stream_in_use()
+        self._find_out_whether_to_order()
         for position, wanted in enumerate(plan.inputs):
             builder.comment(f"argument {position}")
             self._accept(position, wanted, self.load_slot(args, position, pointer))
         made = self._make_arrays()
-        self._order_parameters(made)
+        self._order(made)
         self._fetch_parameters(made)
         self._launch(made)
         if plan.arena:
@@ -149,7 +150,9 @@ class _CudaEntry(ObjectFunction):
         self.call("Py_DecRef", self.on_object, memory)  # the array holds on to it
         self.require(within, foreign)  # a view
         self._number_into(self.slot(self.table, wanted.buffer), memory)
-        self.require(self._attribute_equals(memory, "stream", self.stream), foreign)
+        in_order = self._attribute_equals(memory, "stream", self.stream)
+        with builder.if_then(builder.not_(in_order)):
+            builder.store(literal(i64, 1), self.must_order)
         for name in ("shape", "strides", "dtype"):
             expected = self.symbol(f"{name}{position}")
             self.require(self._attribute_equals(array, name, expected), self.miss)
@@ -224,14 +227,21 @@ class _CudaEntry(ObjectFunction):
         self._number_into(self.slot(self.table, buffer), memory)
         self.call("Py_DecRef", self.on_object, memory)
 
-    def _order_parameters(self, made: Sequence[ir.Value]) -> None:
-        """The stream in use waits for those that parameters were written on."""
+    def _find_out_whether_to_order(self) -> None:
+        """Whether the stream in use has to wait for parameters; arguments are still to come."""
         builder = self.builder
         is_other = builder.not_(self.same(self.stream, self.symbol("default_stream")))
-        always = builder.icmp_signed("!=", self._context(ALWAYS_ORDER, i64), literal(i64, 0))
-        with builder.if_then(builder.or_(is_other, always)):
-            order = self._context(ORDER, pointer)
-            done = self.call("PyObject_CallNoArgs", call_without, order)
+        always = self._context(ALWAYS_ORDER, i64)
+        builder.store(builder.or_(builder.zext(is_other, i64), always), self.must_order)
+
+    def _order(self, made: Sequence[ir.Value]) -> None:
+        """The stream in use waits for those that arguments and parameters were written on."""
+        builder = self.builder
+        _, args, count = self.function.args
+        must = builder.icmp_signed("!=", builder.load(self.must_order, typ=i64), literal(i64, 0))
+        with builder.if_then(must):
+            operands = (self._context(ORDER, pointer), args, count, literal_null())
+            done = self.call("PyObject_Vectorcall", vectorcall_type, *operands)
             with builder.if_then(self.same(done, literal_null()), likely=False):
                 self._drop(made)
                 builder.branch(self.miss)

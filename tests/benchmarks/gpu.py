@@ -119,11 +119,10 @@ def matmul_row(name: str, n: int, dtype: torch.dtype) -> None:
     result = compiled(a_in, b_in)
     exact = a[:64].double() @ b.double()
     got = torch.from_numpy(minicomp.cuda.to_host(result)[:64].astype(np.float64)).cuda()
-    error, usual = (
-        ((result - exact).norm() / exact.norm()).item()
-        for result in (got, torch.matmul(a[:64], b).double())
-    )
-    assert error < 1.5 * usual, f"{name}: off by {error:.2g}, cuBLAS by {usual:.2g}"
+    error = ((got - exact).norm() / exact.norm()).item()
+    # Rounding errors of one sum after the other; half precision rounds the result besides.
+    allowed = 2.0**-24 * n**0.5 + (0 if dtype == torch.float32 else torch.finfo(dtype).eps)
+    assert error < allowed, f"{name}: off by {error:.2g}, allowed {allowed:.2g}"
     mine, peer = turns(lambda: compiled(a_in, b_in), lambda: torch.matmul(a, b))
     speed, other = (2e-12 * n**3 / seconds for seconds in (mine, peer))
     print(f"{name:20} {speed:6.1f} TFLOP/s   torch {other:6.1f} TFLOP/s  {speed / other:5.2f}x"

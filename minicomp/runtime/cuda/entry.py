@@ -13,7 +13,6 @@ kernels alone that is generated code (see `native_entry`), for others the functi
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from minicomp.ir import ITEMSIZE
@@ -74,7 +73,10 @@ class CudaEntry:
         call = self._in_python(held, addresses, elsewhere, at_epoch)
         if self._native is None:
             return call
-        order = partial(arguments, arrays)
+
+        def order(*inputs: Any) -> object:
+            return arguments((*inputs, *arrays))
+
         return self._native.armed(
             Parameters(arrays, addresses, order, bool(elsewhere)), at_epoch, call
         )

@@ -47,8 +47,6 @@ QUICK: dict[str, tuple[Any, ...]] = {
     "cuCtxGetDevice": (POINTER(c_int),),
     "cuMemsetD8Async": (Address, c_ubyte, c_size_t, Handle),
     "cuMemGetInfo_v2": (POINTER(c_size_t), POINTER(c_size_t)),
-    "cuStreamQuery": (Handle,),
-    "cuStreamGetFlags": (Handle, POINTER(c_uint)),
     "cuStreamWaitEvent": (Handle, Handle, c_uint),
     "cuEventCreate": (POINTER(Handle), c_uint),
     "cuEventRecord": (Handle, Handle),

@@ -42,8 +42,8 @@ from minicomp.runtime.steps import KernelStep
 
 PYTHON_FUNCTIONS = (
     *("Py_IncRef", "Py_DecRef", "PyContextVar_Get", "PyErr_Clear", "PyLong_AsUnsignedLongLong"),
-    *("PyObject_GetAttr", "PyObject_RichCompareBool", "PyObject_CallNoArgs"),
-    *("PyObject_CallOneArg", "PyObject_Vectorcall", "PyTuple_New", "PyTuple_SetItem"),
+    *("PyObject_GetAttr", "PyObject_RichCompareBool", "PyObject_CallOneArg"),
+    *("PyObject_Vectorcall", "PyTuple_New", "PyTuple_SetItem"),
 )
 ATTRIBUTES = ("gpudata", "stream", "shape", "strides", "dtype")
 
@@ -63,12 +63,12 @@ class Expected(NamedTuple):
 @dataclass(frozen=True)
 class Parameters:
     """What parameters, and constants, are at present: their memory, its addresses, and a function
-    that makes the stream in use wait for the streams that they were written on. `always_order`
-    says that it has to be called on the default stream too."""
+    of a call's arguments that makes the stream in use wait for those that these and parameters
+    were written on. `always_order` says that it has to be called on the default stream too."""
 
     memory: Any
     addresses: Sequence[int]
-    order: Callable[[], object]
+    order: Callable[..., object]
     always_order: bool
 
 
