@@ -48,6 +48,7 @@ from minicomp.runtime.cuda.streams import DEFAULT, current_stream
 
 OLDEST = (8, 0)  # compute capability: what PTX is emitted for at least
 EVENT_WITHOUT_TIME = 2  # CU_EVENT_DISABLE_TIMING
+DEVICE_OF_POINTER = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 #: The pool holds at most this part of the device's memory for later.
 CACHED_PART = 0.5
 
@@ -76,6 +77,7 @@ class PycudaDriver:
         self.launch_address = self._library.address("cuLaunchKernel")
         self.launched = self._launcher.recent.append
         self._events: deque[c_void_p] = deque()  # nobody's at present
+        self._is_one_of_several = cuda.Device.count() > 1
         limit = int(device.total_memory() * CACHED_PART)
         self._pool = MemoryPool(self._allocate, self._release, self._order, limit)
         self._modules: WeakValueDictionary[str, _Module] = WeakValueDictionary()
@@ -155,6 +157,8 @@ class PycudaDriver:
                 "the array is in the simulator's memory and the GPU is in use; make it with "
                 "minicomp.cuda.to_device while the GPU is in use"
             )
+        if self._is_one_of_several:
+            self._check_place(array, argument.pointer)
         memory = memory_of(array)  # pycuda's views of our arrays say nothing of a stream
         if memory is not None:
             self._pool.hand_over(memory, stream, awaited)
@@ -162,6 +166,20 @@ class PycudaDriver:
             self._order(stream, argument.stream)
             awaited.add(argument.stream)
         return argument
+
+    def _check_place(self, array: Any, pointer: int) -> None:
+        """CudaError for memory of another GPU, which kernels could not read."""
+        number = c_int()
+        try:
+            self._library.cuPointerGetAttribute(byref(number), DEVICE_OF_POINTER, pointer)
+        except CudaCallError:  # no memory of CUDA's, or none at all: an empty array
+            return
+        if number.value != DeviceArray.device_number:
+            raise CudaError(
+                f"a {type(array).__name__} is on GPU {number.value}, and minicomp uses GPU "
+                f"{DeviceArray.device_number}, the first that it sees; copy the array there, or "
+                f"start with CUDA_VISIBLE_DEVICES={number.value} in the environment"
+            )
 
     # --- memory ---
 
