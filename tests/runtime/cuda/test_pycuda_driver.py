@@ -326,7 +326,9 @@ def test_a_process_ends_cleanly(first):
         "thread = threading.Thread(target=work); thread.start(); thread.join()\n"
         "held = work(); print(minicomp.cuda.to_host(held).sum())\n"
         "import pycuda.driver\n"
-        "with minicomp.cuda.stream(pycuda.driver.Stream()): driver().argument(held)\n"
+        "stream = pycuda.driver.Stream()\n"
+        "with minicomp.cuda.stream(stream.handle): driver().argument(held)\n"
+        "del stream\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "256.0\n", "")
 
