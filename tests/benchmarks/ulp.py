@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "codegen"))
 
-from ulp_error import REFERENCES, ulp_error
+from ulp_error import FLOAT32_REFERENCES, ulp_error
 
 from minicomp.codegen.numpy_emitter import NumpyEmitter
 
@@ -30,7 +30,7 @@ CHUNK = 1 << 16  # stays in the caches
 
 def worst(name: str, stride: int) -> tuple[float, np.float32]:
     """The largest error over representations 0, stride, 2 * stride, ..., and its argument."""
-    function, reference = getattr(NumpyEmitter(), name), REFERENCES[name]
+    function, reference = getattr(NumpyEmitter(), name), FLOAT32_REFERENCES[name]
     largest, argument = -1.0, np.float32(0)
     reported = time.monotonic()
     for first in range(0, 1 << 32, CHUNK * stride):
@@ -49,12 +49,12 @@ def worst(name: str, stride: int) -> tuple[float, np.float32]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The largest errors of the float32 functions")
-    parser.add_argument("names", nargs="*", default=list(REFERENCES), metavar="function")
+    parser.add_argument("names", nargs="*", default=list(FLOAT32_REFERENCES), metavar="function")
     parser.add_argument("--stride", type=int, default=1, help="measure every so many-th float32")
     options = parser.parse_args()
     for name in options.names:
         largest, argument = worst(name, options.stride)
-        print(f"\r{name:8} {largest:.4f} ulp at {argument!r} = {float(argument).hex()}")
+        print(f"\r{name:13} {largest:.4f} ulp at {argument!r} = {float(argument).hex()}")
 
 
 if __name__ == "__main__":
