@@ -43,10 +43,19 @@ OP_COST = {
 #: a core as much second-level cache or more.
 MOST_SCRATCH_BYTES = 256 * 1024
 
-#: A kernel whose arguments take at least so many bytes finds little of them in the caches, nor
-#: does the next one. It waits for memory rather than for itself, and what it stores goes straight
-#: there, if it costs an element no more than this: a slower one fills lines too slowly for that.
-LARGE_KERNEL_BYTES, MOST_STREAMED_COST = 16 << 20, 20
+#: A kernel whose arguments take at least so many bytes waits for memory, or for a cache that all
+#: cores share, rather than for itself.
+LARGE_KERNEL_BYTES = 16 << 20
+
+#: What a large kernel stores goes straight to memory if it costs an element no more than this: a
+#: slower one fills lines too slowly for that.
+MOST_STREAMED_COST = 20
+
+#: And only from this size on where several threads share the work: together they are limited by
+#: the bus to memory, and most of less is still in the cache that they share. One thread alone is
+#: limited by the lines it waits for, wherever they come from, so that it had better not read those
+#: it will write over.
+SHARED_CACHE_BYTES = 32 << 20
 
 #: Rows of at most this many bytes are done in pairs: with what they are made of and made into,
 #: two of them have to fit into the first-level cache.
@@ -64,8 +73,10 @@ LEAST_SHARE = 12_000
 FEWEST_PAIRED = 8
 
 
-def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSchedule]:
-    """The kernel as it should be emitted, and its schedule."""
+def schedule_loops(
+    kernel: LoopKernel, target: Any, threads: int = 1
+) -> tuple[LoopKernel, LoopSchedule]:
+    """The kernel as it should be emitted for so many threads, and its schedule."""
     axis = vector_axis(kernel)
     kernel = multiply_by_reciprocals(kernel)
     widest = max((ITEMSIZE[dtype] for dtype in _dtypes(kernel)), default=4)
@@ -74,7 +85,8 @@ def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSch
     folds = any(sweep.reductions for sweep in kernel.sweeps)
     # Four accumulators cover the latency of an addition (4 cycles) at one addition per cycle.
     unroll = 4 // rows if folds else 1
-    schedule = LoopSchedule(axis, lanes, unroll, rows, _streams(kernel, target))
+    streams = _streams(kernel, target, threads)
+    schedule = LoopSchedule(axis, lanes, unroll, rows, streams)
     if axis == "inner":
         kernel = keep_rows(kernel)
     return kernel, replace(schedule, grain=_grain(kernel, schedule))
@@ -90,16 +102,15 @@ def rows_side_by_side(kernel: LoopKernel) -> int:
     return 2 if kernel.row_size * widest <= LONGEST_PAIRED_BYTES else 1
 
 
-def _is_large(kernel: LoopKernel) -> bool:
-    nbytes = sum(argument.size * ITEMSIZE[argument.dtype] for argument in kernel.arguments)
-    return nbytes >= LARGE_KERNEL_BYTES
+def _is_large(kernel: LoopKernel, nbytes: int = LARGE_KERNEL_BYTES) -> bool:
+    return sum(argument.size * ITEMSIZE[argument.dtype] for argument in kernel.arguments) >= nbytes
 
 
-def _streams(kernel: LoopKernel, target: Any) -> bool:
+def _streams(kernel: LoopKernel, target: Any, threads: int) -> bool:
     """Whether it is large and cheap, and the target has a fence for stores past the caches."""
+    is_large = _is_large(kernel, LARGE_KERNEL_BYTES if threads == 1 else SHARED_CACHE_BYTES)
     is_cheap = cost_of_row(kernel) <= MOST_STREAMED_COST * kernel.row_size
-    has_fence = getattr(target, "architecture", "") == "x86_64"
-    return _is_large(kernel) and is_cheap and has_fence
+    return is_large and is_cheap and getattr(target, "architecture", "") == "x86_64"
 
 
 def vector_axis(kernel: LoopKernel) -> str:

@@ -167,15 +167,19 @@ X86 = SimpleNamespace(vector_bits=512, architecture="x86_64")
 
 
 def test_large_kernels_that_are_cheap_store_past_the_caches():
-    def streams(size, op="neg", target=X86):
+    def streams(size, op="neg", target=X86, threads=1):
         kernel = kernel_of(f"%x: f32[{size}]", f"%0 = {op}(%x) : f32[{size}]")
-        return schedule_loops(kernel, target)[1].streams
+        return schedule_loops(kernel, target, threads)[1].streams
 
     enough = loop_schedule.LARGE_KERNEL_BYTES // 8
     assert streams(enough)
     assert not streams(enough - 1)
     assert not streams(enough, "tanh")
     assert not streams(enough, target=SimpleNamespace(vector_bits=128, architecture="aarch64"))
+    # Several threads find what is not quite so large in the cache that they share.
+    more = loop_schedule.SHARED_CACHE_BYTES // 8
+    assert streams(more, threads=2)
+    assert not streams(more - 1, threads=2)
 
 
 RELAXED = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
