@@ -27,7 +27,7 @@ from minicomp.kernels import (
 )
 from minicomp.kernels.indexing import Index, row_major_strides
 from minicomp.kernels.varying import Varying
-from minicomp.kernels.walk import Rebuilt, accesses, kernel_roots, sweep_roots, walk
+from minicomp.kernels.walk import Rebuilt, accesses, kernel_roots, loads_across, sweep_roots, walk
 
 #: Rough cost of an op on one vector, in simple vector instructions. Only proportions matter: they
 #: decide what is kept rather than computed again, and from what size on threads pay.
@@ -68,6 +68,9 @@ WORTH_KEEPING = 8
 #: or longer. In vector instructions, of which a core does a few per nanosecond.
 LEAST_SHARE = 12_000
 
+#: Fewer rows or columns than this are gathered rather than transposed.
+SMALLEST_TILE = 4
+
 #: Fewer rows than this are not done in pairs, and no thread is given fewer of those that are: of an
 #: odd number of rows one is done twice.
 FEWEST_PAIRED = 8
@@ -85,8 +88,9 @@ def schedule_loops(
     folds = any(sweep.reductions for sweep in kernel.sweeps)
     # Four accumulators cover the latency of an addition (4 cycles) at one addition per cycle.
     unroll = 4 // rows if folds else 1
-    streams = _streams(kernel, target, threads)
-    schedule = LoopSchedule(axis, lanes, unroll, rows, streams)
+    tile = tile_axis(kernel)
+    streams = _streams(kernel, target, threads, tile)
+    schedule = LoopSchedule(axis, lanes, unroll, rows, streams, tile)
     if axis == "inner":
         kernel = keep_rows(kernel)
     return kernel, replace(schedule, grain=_grain(kernel, schedule))
@@ -106,9 +110,11 @@ def _is_large(kernel: LoopKernel, nbytes: int = LARGE_KERNEL_BYTES) -> bool:
     return sum(argument.size * ITEMSIZE[argument.dtype] for argument in kernel.arguments) >= nbytes
 
 
-def _streams(kernel: LoopKernel, target: Any, threads: int) -> bool:
+def _streams(kernel: LoopKernel, target: Any, threads: int, tile: str) -> bool:
     """Whether it is large and cheap, and the target has a fence for stores past the caches."""
-    is_large = _is_large(kernel, LARGE_KERNEL_BYTES if threads == 1 else SHARED_CACHE_BYTES)
+    # Lines that are written far from each other, as in tiles, are waited for by several as by one.
+    is_shared = threads > 1 and not tile
+    is_large = _is_large(kernel, SHARED_CACHE_BYTES if is_shared else LARGE_KERNEL_BYTES)
     is_cheap = cost_of_row(kernel) <= MOST_STREAMED_COST * kernel.row_size
     return is_large and is_cheap and getattr(target, "architecture", "") == "x86_64"
 
@@ -127,6 +133,18 @@ def vector_axis(kernel: LoopKernel) -> str:
         # A scan along its own axis has one lane; rows side by side have as many as are gathered.
         return "outer" if score <= 0 else "inner"
     return "outer" if score < 0 else "inner"
+
+
+def tile_axis(kernel: LoopKernel) -> str:
+    """The outer loop along which most of a pointwise kernel's strided loads are contiguous, where
+    it and the last are long enough; else ""."""
+    if kernel.inner or kernel.sweeps or not kernel.outer:
+        return ""
+    *rest, last = kernel.outer
+    found = {v.name: len(loads_across(kernel, v)) for v in rest if v.extent >= SMALLEST_TILE}
+    if last.extent < SMALLEST_TILE or not any(found.values()):
+        return ""
+    return max(found, key=lambda name: found[name])
 
 
 # --- rows that are kept -----------------------------------------------------------------------
