@@ -17,6 +17,7 @@ from llvmlite import ir
 
 from minicomp.codegen.llvm_function import counted_loop
 from minicomp.codegen.llvm_types import i64
+from minicomp.kernels.indexing import LoopVariable, row_major_strides
 
 Size: TypeAlias = int | ir.Value
 
@@ -70,6 +71,20 @@ def maximum(builder: ir.IRBuilder, a: Size, b: Size, name: str = "") -> Size:
     if isinstance(a, int) and isinstance(b, int):
         return max(a, b)
     return builder.select(builder.icmp_signed(">", value(a), value(b)), value(a), value(b), name)
+
+
+def unravelled(
+    builder: ir.IRBuilder, variables: Sequence[LoopVariable], flat: ir.Value
+) -> dict[LoopVariable, ir.Value]:
+    """Loop variables from the row-major number of an iteration of their loops."""
+    values: dict[LoopVariable, ir.Value] = {}
+    strides = row_major_strides([variable.extent for variable in variables])
+    for position, (variable, stride) in enumerate(zip(variables, strides, strict=True)):
+        number = builder.udiv(flat, value(stride)) if stride > 1 else flat
+        if position:
+            number = builder.urem(number, value(variable.extent))
+        values[variable] = number
+    return values
 
 
 def element(

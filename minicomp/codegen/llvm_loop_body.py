@@ -67,9 +67,13 @@ class LoopBody:
         shared = (id(s) for s in scalars if not self._varies_between_rows(s))
         return {key: visit.done[key] for key in shared if key in visit.done}
 
-    def store_row(self, bound: Bound) -> None:
-        """What follows the sweeps, once a row."""
-        visit = self._visitor(bound, {})
+    def evaluated(self, scalar: Scalar) -> ir.Value:
+        """A scalar without reductions at the current point."""
+        return self._visitor({}, {})(scalar)
+
+    def store_row(self, bound: Bound, known: Known | None = None) -> None:
+        """What follows the sweeps, once a row; some scalars may be known."""
+        visit = self._visitor(bound, known or {})
         for store in self.kernel.row_stores:
             self.emitter.store(store.buffer, store.index, visit(store.scalar))
 

@@ -14,6 +14,8 @@ In: a `kernels.LoopKernel` and a `LoopSchedule`. Out: the text of a module defin
 A loop of n iterations in vectors of w lanes, u at a time, is at most three pieces: u*w at a time,
 w at a time, and once the n % w left over, at exactly that width: LLVM splits odd vectors safely,
 so no load is masked and none reads past its row. (See `Span`.)
+
+A kernel that reads along one loop and writes along another is done in tiles: `llvm_loop_tiles`.
 """
 
 from __future__ import annotations
@@ -25,15 +27,17 @@ from typing import Any
 
 from llvmlite import ir
 
+from minicomp.codegen.llvm_control import unravelled
 from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_function import KernelFunction, counted_loop, kernel_function
 from minicomp.codegen.llvm_loop_body import Bound, Known, LoopBody
-from minicomp.codegen.llvm_memory import stream_alignment
+from minicomp.codegen.llvm_loop_tiles import LoopTiles
+from minicomp.codegen.llvm_memory import STREAM_ALIGNMENT, stream_alignment
 from minicomp.codegen.llvm_reduce import Accumulators
 from minicomp.codegen.llvm_types import MEMORY, i64, literal, void
 from minicomp.codegen.loop_schedule import block_size
 from minicomp.kernels import Load, LoopKernel, LoopSchedule, Sweep
-from minicomp.kernels.indexing import LoopVariable, row_major_strides
+from minicomp.kernels.indexing import LoopVariable
 from minicomp.kernels.memory import ALIGNMENT
 from minicomp.kernels.walk import kernel_roots, stores, walk
 
@@ -117,14 +121,18 @@ class _LoopEmission:
                 argument, width = kernel.arguments[store.buffer], self.schedule.vector_width
                 known = stream_alignment(store.index, argument, vector[0], width)
                 found[store.buffer] = min(known, found.get(store.buffer, known))
-        return {buffer: known for buffer, known in found.items() if known}
+        # In tiles a line's halves are written far from each other.
+        least = ALIGNMENT if self.schedule.tile else STREAM_ALIGNMENT
+        return {buffer: known for buffer, known in found.items() if known >= least}
 
     @property
     def _along_rows(self) -> bool:
         return self.schedule.vector_axis == "inner" or not self.kernel.outer
 
     def text(self) -> str:
-        if self._along_rows:
+        if self.schedule.tile:
+            self._tiles()
+        elif self._along_rows:
             self._rows()
         else:
             self._column_blocks()
@@ -140,7 +148,7 @@ class _LoopEmission:
     def _rows(self) -> None:
         begin, end, rows = self.function.begin, self.function.end, self.schedule.rows
         with self._shares(begin, end, rows) as starts:
-            places = [self._outer(self.kernel.outer, row) for row in starts]
+            places = [unravelled(self.builder, self.kernel.outer, row) for row in starts]
             bounds: list[Bound] = [{} for _ in places]
             for number, sweep in enumerate(self.kernel.sweeps):
                 self.builder.comment(f"sweep {number}")
@@ -237,7 +245,7 @@ class _LoopEmission:
             if blocks > 1:
                 column_block = self.builder.urem(unit, literal(i64, blocks))
                 row = self.builder.udiv(unit, literal(i64, blocks))
-            values = self._outer(rest, row)
+            values = unravelled(self.builder, rest, row)
             start = self.builder.mul(column_block, literal(i64, block), name="start")
             self._block(values, start, block, whole)
             if whole < last.extent:
@@ -291,18 +299,12 @@ class _LoopEmission:
             emitter.at(place, last, span.width)
             self.body.store_row(bound)
 
-    # --- both ---
+    def _tiles(self) -> None:
+        tiles = LoopTiles(self.kernel, self.schedule, self.function, self.body)
+        with counted_loop(self.builder, self.function.begin, self.function.end, 1, "unit") as unit:
+            tiles.unit(unit)
 
-    def _outer(self, variables: Sequence[LoopVariable], flat: ir.Value) -> Values:
-        """Loop variables from the row-major number of an outer iteration."""
-        values: Values = {}
-        strides = row_major_strides([variable.extent for variable in variables])
-        for position, (variable, stride) in enumerate(zip(variables, strides, strict=True)):
-            value = self.builder.udiv(flat, literal(i64, stride)) if stride > 1 else flat
-            if position:
-                value = self.builder.urem(value, literal(i64, variable.extent))
-            values[variable] = value
-        return values
+    # --- both ---
 
     def _enter(self, loops: ExitStack, variables: Sequence[LoopVariable]) -> Values:
         """Open one scalar loop per variable."""

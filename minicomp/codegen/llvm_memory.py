@@ -169,13 +169,13 @@ class Memory:
         dtype = self.buffers[buffer][1]
         step = self.step_of(index)
         if step == 0:
-            return self._from_memory(self._load(buffer, index, 1), dtype)
+            return self.from_memory(self._load(buffer, index, 1), dtype)
         if step == 1:
-            return self._from_memory(self._load(buffer, index, self.width), dtype)
+            return self.from_memory(self._load(buffer, index, self.width), dtype)
         if step == -1:
             ascending = self._load(buffer, index - (self.width - 1), self.width)
-            return self._from_memory(self._reversed(ascending), dtype)
-        return self._from_memory(self._gather(buffer, index), dtype)
+            return self.from_memory(self._reversed(ascending), dtype)
+        return self.from_memory(self._gather(buffer, index), dtype)
 
     def _load(self, buffer: int, index: Index, lanes: int) -> ir.Value:
         dtype = self.buffers[buffer][1]
@@ -203,8 +203,7 @@ class Memory:
         dtype = self.buffers[buffer][1]
         step = self.step_of(index)
         value = self.splat(value, self.width if self.vector else 1)
-        if dtype == "bool":
-            value = self.builder.zext(value, widen(i8, lanes_of(value)))
+        value = self.to_memory(value)
         if lanes_of(value) == 1 or step == 1:
             address = self.address(buffer, self.index_value(index))
             stored = self.builder.store(value, address, align=ITEMSIZE[dtype])
@@ -230,7 +229,13 @@ class Memory:
             function = ir.Function(self.builder.module, ir.FunctionType(result, types), full)
         return self.builder.call(function, operands)
 
-    def _from_memory(self, value: ir.Value, dtype: str) -> ir.Value:
+    def to_memory(self, value: ir.Value) -> ir.Value:
+        """As it is stored: a bool is a byte."""
+        if value.type not in (i1, widen(i1, lanes_of(value))):
+            return value
+        return self.builder.zext(value, widen(i8, lanes_of(value)))
+
+    def from_memory(self, value: ir.Value, dtype: str) -> ir.Value:
         if dtype != "bool":
             return value
         # Any non-zero byte is true: a view of another dtype as bool may hold more than 1.

@@ -28,7 +28,7 @@ from minicomp.kernels import (
 )
 from minicomp.kernels.indexing import Index, row_major_strides
 from minicomp.kernels.varying import Varying
-from minicomp.kernels.walk import Rebuilt, accesses, kernel_roots, sweep_roots, walk
+from minicomp.kernels.walk import Rebuilt, accesses, kernel_roots, loads_across, sweep_roots, walk
 
 #: Rough cost of an op on one vector, in simple vector instructions. Only proportions matter: they
 #: decide what is kept rather than computed again, and from what size on threads pay.
@@ -44,10 +44,19 @@ OP_COST = {
 #: a core as much second-level cache or more.
 MOST_SCRATCH_BYTES = 256 * 1024
 
-#: A kernel whose arguments take at least so many bytes finds little of them in the caches, nor
-#: does the next one. It waits for memory rather than for itself, and what it stores goes straight
-#: there, if it costs an element no more than this: a slower one fills lines too slowly for that.
-LARGE_KERNEL_BYTES, MOST_STREAMED_COST = 16 << 20, 20
+#: A kernel whose arguments take at least so many bytes waits for memory, or for a cache that all
+#: cores share, rather than for itself.
+LARGE_KERNEL_BYTES = 16 << 20
+
+#: What a large kernel stores goes straight to memory if it costs an element no more than this: a
+#: slower one fills lines too slowly for that.
+MOST_STREAMED_COST = 20
+
+#: And only from this size on where several threads share the work: together they are limited by
+#: the bus to memory, and most of less is still in the cache that they share. One thread alone is
+#: limited by the lines it waits for, wherever they come from, so that it had better not read those
+#: it will write over.
+SHARED_CACHE_BYTES = 32 << 20
 
 #: Rows of at most this many bytes are done in pairs: with what they are made of and made into,
 #: two of them have to fit into the first-level cache.
@@ -60,17 +69,27 @@ WORTH_KEEPING = 8
 #: arithmetic of a unit negligible, few enough that threads can share a short tensor.
 BLOCK = 1024
 
+#: Rows that one parallel unit of a kernel in tiles covers. Between a tile and its neighbour in the
+#: next unit lie so many lines of what is written, where tiles are narrower than a line or begin
+#: within one: the L2 cache holds them.
+TILE_ROWS = 512
+
 #: Handing work to a thread that is awake costs a microsecond or two; a share should take as long,
 #: or longer. In vector instructions, of which a core does a few per nanosecond.
 LEAST_SHARE = 12_000
+
+#: Fewer rows or columns than this are gathered rather than transposed.
+SMALLEST_TILE = 4
 
 #: Fewer rows than this are not done in pairs, and no thread is given fewer of those that are: of an
 #: odd number of rows one is done twice.
 FEWEST_PAIRED = 8
 
 
-def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSchedule]:
-    """The kernel as it should be emitted, and its schedule."""
+def schedule_loops(
+    kernel: LoopKernel, target: Any, threads: int = 1
+) -> tuple[LoopKernel, LoopSchedule]:
+    """The kernel as it should be emitted for so many threads, and its schedule."""
     axis = vector_axis(kernel)
     kernel = multiply_by_reciprocals(kernel)
     widest = max((ITEMSIZE[dtype] for dtype in _dtypes(kernel)), default=4)
@@ -79,7 +98,9 @@ def schedule_loops(kernel: LoopKernel, target: Any) -> tuple[LoopKernel, LoopSch
     folds = any(sweep.reductions for sweep in kernel.sweeps)
     # Four accumulators cover the latency of an addition (4 cycles) at one addition per cycle.
     unroll = 4 // rows if folds else 1
-    schedule = LoopSchedule(axis, lanes, unroll, rows, _streams(kernel, target))
+    tile = tile_axis(kernel)
+    streams = _streams(kernel, target, threads, tile)
+    schedule = LoopSchedule(axis, lanes, unroll, rows, streams, tile)
     if axis == "inner":
         kernel = keep_rows(kernel)
     return kernel, replace(schedule, grain=_grain(kernel, schedule))
@@ -95,16 +116,17 @@ def rows_side_by_side(kernel: LoopKernel) -> int:
     return 2 if kernel.row_size * widest <= LONGEST_PAIRED_BYTES else 1
 
 
-def _is_large(kernel: LoopKernel) -> bool:
-    nbytes = sum(argument.size * ITEMSIZE[argument.dtype] for argument in kernel.arguments)
-    return nbytes >= LARGE_KERNEL_BYTES
+def _is_large(kernel: LoopKernel, nbytes: int = LARGE_KERNEL_BYTES) -> bool:
+    return sum(argument.size * ITEMSIZE[argument.dtype] for argument in kernel.arguments) >= nbytes
 
 
-def _streams(kernel: LoopKernel, target: Any) -> bool:
+def _streams(kernel: LoopKernel, target: Any, threads: int, tile: str) -> bool:
     """Whether it is large and cheap, and the target has a fence for stores past the caches."""
+    # Lines that are written far from each other, as in tiles, are waited for by several as by one.
+    is_shared = threads > 1 and not tile
+    is_large = _is_large(kernel, SHARED_CACHE_BYTES if is_shared else LARGE_KERNEL_BYTES)
     is_cheap = cost_of_row(kernel) <= MOST_STREAMED_COST * kernel.row_size
-    has_fence = getattr(target, "architecture", "") == "x86_64"
-    return _is_large(kernel) and is_cheap and has_fence
+    return is_large and is_cheap and getattr(target, "architecture", "") == "x86_64"
 
 
 def vector_axis(kernel: LoopKernel) -> str:
@@ -121,6 +143,18 @@ def vector_axis(kernel: LoopKernel) -> str:
         # A scan along its own axis has one lane; rows side by side have as many as are gathered.
         return "outer" if score <= 0 else "inner"
     return "outer" if score < 0 else "inner"
+
+
+def tile_axis(kernel: LoopKernel) -> str:
+    """The outer loop along which most of a pointwise kernel's strided loads are contiguous, where
+    it and the last are long enough; else ""."""
+    if kernel.inner or kernel.sweeps or not kernel.outer:
+        return ""
+    *rest, last = kernel.outer
+    found = {v.name: len(loads_across(kernel, v)) for v in rest if v.extent >= SMALLEST_TILE}
+    if last.extent < SMALLEST_TILE or not any(found.values()):
+        return ""
+    return max(found, key=lambda name: found[name])
 
 
 # --- rows that are kept -----------------------------------------------------------------------
@@ -199,11 +233,17 @@ def block_size(schedule: LoopSchedule) -> int:
 
 
 def units(kernel: LoopKernel, schedule: LoopSchedule) -> int:
-    """How many independent units of work the kernel has: rows, or blocks of columns."""
-    if schedule.vector_axis == "inner" or not kernel.outer:
+    """How many independent units of work the kernel has: rows, blocks of columns, or columns of
+    tiles, of at most `TILE_ROWS` rows."""
+    if not schedule.tile and (schedule.vector_axis == "inner" or not kernel.outer):
         return kernel.rows
-    *rest, last = (variable.extent for variable in kernel.outer)
-    return prod(rest) * -(-last // block_size(schedule))
+    *rest, last = kernel.outer
+    if not schedule.tile:
+        rows = prod(variable.extent for variable in rest)
+        return rows * -(-last.extent // block_size(schedule))
+    (across,) = (variable for variable in rest if variable.name == schedule.tile)
+    others = prod(variable.extent for variable in rest if variable is not across)
+    return others * -(-across.extent // TILE_ROWS) * -(-last.extent // schedule.vector_width)
 
 
 # --- what a kernel costs ----------------------------------------------------------------------

@@ -297,7 +297,9 @@ class LoopSchedule(Schedule):
     the kernel; `unroll` independent accumulators hide the latency of an addition; `rows` are done
     side by side, where vectors lie along the inner loop: one's folds hide the wait for the other's
     result, and what they share is loaded once; `streams` stores past the caches where alignment
-    allows; `grain` is the least number of outer iterations worth handing to another thread.
+    allows; `tile` names an outer loop, along which a pointwise kernel's other loads are contiguous:
+    it is done in squares of that loop and the last, in which those are transposed; `grain` is the
+    least number of outer iterations worth handing to another thread.
     """
 
     vector_axis: str = "inner"
@@ -305,6 +307,7 @@ class LoopSchedule(Schedule):
     unroll: int = 4
     rows: int = 1
     streams: bool = False
+    tile: str = ""
     grain: int = 1
 
 

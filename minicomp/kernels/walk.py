@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from minicomp.kernels.indexing import Index
+from minicomp.kernels.indexing import Index, LoopVariable
 from minicomp.kernels.kernel import Apply, Load, LoopKernel, Reduction, Scalar, Store, Sweep
 
 
@@ -45,6 +45,18 @@ def accesses(kernel: LoopKernel) -> Iterator[tuple[int, Index]]:
     yield from ((load.buffer, load.index) for load in loads)
     for store in stores(kernel):
         yield store.buffer, store.index
+
+
+def loads_across(kernel: LoopKernel, across: LoopVariable) -> list[Load]:
+    """The loads that are contiguous along an outer loop, `across`, and strided along the last."""
+    last = kernel.outer[-1]
+    loads = (scalar for scalar in walk(kernel_roots(kernel)) if isinstance(scalar, Load))
+    return [
+        load
+        for load in loads
+        if load.index.coefficient(across) in (1, -1)
+        and load.index.coefficient(last) not in (0, 1, -1)
+    ]
 
 
 def stores(kernel: LoopKernel) -> Iterator[Store]:

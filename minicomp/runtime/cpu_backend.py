@@ -72,7 +72,7 @@ class CpuBackend:
         return Layout.of(array)
 
     def loop_kernel(self, kernel: LoopKernel) -> CpuKernel:
-        return loop_kernel(kernel, self.target, self.use_disk_cache)
+        return loop_kernel(kernel, self.target, self.threads, self.use_disk_cache)
 
     def schedules(
         self, kernel: ProductKernel

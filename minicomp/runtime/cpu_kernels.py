@@ -73,9 +73,11 @@ class CpuKernel:
         return assembly(self.text, self.target)
 
 
-def loop_kernel(kernel: LoopKernel, target: Target, use_disk_cache: bool = True) -> CpuKernel:
-    """A LoopKernel with the schedule that fits it."""
-    kernel, schedule = schedule_loops(kernel, target)
+def loop_kernel(
+    kernel: LoopKernel, target: Target, threads: int = 1, use_disk_cache: bool = True
+) -> CpuKernel:
+    """A LoopKernel with the schedule that fits it and the number of threads."""
+    kernel, schedule = schedule_loops(kernel, target, threads)
     module = Generated(generators.loop_kernel, kernel, schedule, target)
     count = units(kernel, schedule)
     return CpuKernel(kernel, schedule, module, count, schedule.grain, 0, target, use_disk_cache)

@@ -40,8 +40,12 @@ def program_of(graph, inputs=(), parameters=None):
 
 def scheduled(kernel, schedule):
     """The kernel and schedule as they can go together: without inner loops there is no inner axis
-    to put lanes along, and rows are kept, and done side by side, along the inner axis only."""
+    to put lanes along, and rows are kept, and done side by side, along the inner axis only. Tiles
+    take a kernel without folds, and lie along an outer loop that is not the last."""
     kernel = multiply_by_reciprocals(kernel)
+    is_pointwise = not kernel.inner and not kernel.sweeps
+    if not is_pointwise or schedule.tile not in {loop.name for loop in kernel.outer[:-1]}:
+        schedule = replace(schedule, tile="")
     if schedule.vector_axis == "inner" and not kernel.inner:
         return kernel, replace(schedule, vector_axis="outer", rows=1)
     return (keep_rows(kernel) if schedule.vector_axis == "inner" else kernel), schedule

@@ -166,15 +166,56 @@ X86 = SimpleNamespace(vector_bits=512, architecture="x86_64")
 
 
 def test_large_kernels_that_are_cheap_store_past_the_caches():
-    def streams(size, op="neg", target=X86):
+    def streams(size, op="neg", target=X86, threads=1):
         kernel = kernel_of(f"%x: f32[{size}]", f"%0 = {op}(%x) : f32[{size}]")
-        return schedule_loops(kernel, target)[1].streams
+        return schedule_loops(kernel, target, threads)[1].streams
 
     enough = loop_schedule.LARGE_KERNEL_BYTES // 8
     assert streams(enough)
     assert not streams(enough - 1)
     assert not streams(enough, "tanh")
     assert not streams(enough, target=SimpleNamespace(vector_bits=128, architecture="aarch64"))
+    # Several threads find what is not quite so large in the cache that they share.
+    more = loop_schedule.SHARED_CACHE_BYTES // 8
+    assert streams(more, threads=2)
+    assert not streams(more - 1, threads=2)
+
+
+def test_loads_along_another_loop_than_the_stores_are_done_in_tiles():
+    def tile(shape, permutation, *lines):
+        turned = [shape[axis] for axis in permutation]
+        kind = f"f32[{','.join(map(str, turned))}]"
+        moved = f"%0 = transpose(%x) {{permutation={list(permutation)}}} : {kind}"
+        last = f"%9 = add({lines[0] if lines else '%0'}, %z) : {kind}"
+        given = f"%x: f32[{','.join(map(str, shape))}], %z: {kind}"
+        return schedule_loops(kernel_of(given, moved, *lines[1:], last), TARGET)[1].tile
+
+    assert tile((40, 30), (1, 0)) == "o0"
+    assert tile((2, 40, 30), (0, 2, 1)) == "o1"
+    assert tile((40, 2, 30), (2, 1, 0)) == "o0"
+    assert tile((2, 7, 30), (1, 0, 2)) == ""  # rows change places, and are contiguous
+    assert tile((40, loop_schedule.SMALLEST_TILE - 1), (1, 0)) == ""
+    assert tile((loop_schedule.SMALLEST_TILE - 1, 40), (1, 0)) == ""
+
+
+def test_a_fold_is_not_done_in_tiles():
+    kernel = kernel_of(
+        "%x: f32[40,30]",
+        "%0 = transpose(%x) {permutation=[1,0]} : f32[30,40]",
+        "%1 = exp(%0) : f32[30,40]",
+        "%2 = cumsum(%1) {axis=1} : f32[30,40]",
+    )
+    assert kernel.inner
+    assert schedule_loops(kernel, TARGET)[1].tile == ""
+
+
+def test_large_tiles_are_stored_past_the_caches_by_several_threads_too():
+    side = 2048
+    assert 2 * 4 * side**2 in range(loop_schedule.SHARED_CACHE_BYTES + 1)
+    kernel = kernel_of(
+        f"%x: f32[{side},{side}]", f"%0 = transpose(%x) {{permutation=[1,0]}} : f32[{side},{side}]"
+    )
+    assert schedule_loops(kernel, X86, threads=2)[1].streams
 
 
 RELAXED = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))

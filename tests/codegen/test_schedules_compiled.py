@@ -9,7 +9,7 @@ from op_graphs import OpGraph, layouts, plain_array, tied_array
 from random_graphs import arrays_for, graphs
 from scheduled import run_scheduled
 
-from minicomp.codegen import llvm_loops
+from minicomp.codegen import loop_schedule
 from minicomp.kernels import LoopSchedule
 from minicomp.runtime.target import Target, host_target
 
@@ -24,12 +24,16 @@ SCHEDULES += [
     LoopSchedule("inner", width, unroll, rows)
     for width, unroll, rows in ((16, 2, 2), (4, 1, 2), (8, 1, 3))
 ]
+SCHEDULES += [
+    LoopSchedule("outer", width, 1, tile=name) for width, name in ((16, "o0"), (4, "o1"), (8, "o0"))
+]
 if host_target().architecture == "x86_64":
     SCHEDULES += [
         LoopSchedule("inner", 16, 2, 2, streams=True),
         LoopSchedule("inner", 8, 4, streams=True),
         LoopSchedule("outer", 16, 1, streams=True),
         LoopSchedule("outer", 4, 2, streams=True),
+        LoopSchedule("outer", 16, 1, streams=True, tile="o0"),
     ]
 
 
@@ -139,7 +143,7 @@ def test_kernels_compute_the_same_under_every_schedule(build, schedule):
 
 @pytest.mark.parametrize("block", [1, 16, 40])
 def test_columns_are_done_in_blocks(monkeypatch, block):
-    monkeypatch.setattr(llvm_loops, "BLOCK", block)
+    monkeypatch.setattr(loop_schedule, "BLOCK", block)
     graph = OpGraph()
     x = graph.input(plain_array((3, 7, 67), "float32"))
     graph.output("sum", x, axes=(1,), keepdims=False)

@@ -67,6 +67,14 @@ def columns(graph):
     graph.output("cumsum", x, axis=0)
 
 
+def tiles(graph):
+    x, z = (
+        graph.input(plain_array((70, 50), "float32")),
+        graph.input(plain_array((50, 70), "float32")),
+    )
+    graph.output("mul", graph.add("transpose", x, permutation=(1, 0)), z)
+
+
 def product(graph):
     a, b = (graph.input(plain_array(shape, "float32")) for shape in ((64, 96), (96, 80)))
     graph.output("tanh", graph.add("matmul", a, b))
@@ -86,7 +94,9 @@ def assembly_of(build, target):
 
 
 @pytest.mark.parametrize("cpu", list(VECTORS))
-@pytest.mark.parametrize("build", [elementwise, float64_functions, layer_norm, columns, product])
+@pytest.mark.parametrize(
+    "build", [elementwise, float64_functions, layer_norm, columns, tiles, product]
+)
 def test_code_for_another_cpu(build, cpu):
     target = Target.for_cpu(cpu)
     text = assembly_of(build, target)
