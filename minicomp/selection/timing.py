@@ -47,7 +47,7 @@ ROUNDS, TIE_ROUNDS = 25, 50
 #: With at least this many rounds, no more are begun beyond this time per candidate.
 ENOUGH_ROUNDS, ENOUGH_SECONDS = 3, 0.15
 #: After this many rounds, who was never within this factor of the leader's median leaves.
-HOPELESS_ROUNDS, HOPELESS_FACTOR = 3, 3.0
+HOPELESS_ROUNDS, HOPELESS_FACTOR = 3, 2.0
 #: After the first one, who is ten times as slow and takes longer than any hiccup of the machine.
 ENDLESS_FACTOR, ENDLESS_SECONDS = 10.0, 0.5
 
