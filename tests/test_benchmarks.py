@@ -224,9 +224,23 @@ def test_the_last_of_two_runs_counts():
         {"date": day, "machine": {}, "rows": [made_up(threads, numpy=1.0, minicomp=speed)]}
         for day, threads, speed in (("first", 1, 3.0), ("second", 2, 4.0), ("third", 1, 5.0))
     ]
-    document = joined(documents)
+    other = {**made_up(1, minicomp=6.0), "name": "not asked for"}
+    documents[0]["rows"].append(other)
+    document = joined(documents, {"tiny"})
+    assert {row["name"] for row in document["rows"]} == {"tiny"}
     times = {row["threads"]: row["times"]["minicomp"]["median"] for row in document["rows"]}
     assert document["date"] == "third" and times == {1: 5.0, 2: 4.0}
+
+
+def test_the_markdown_table_has_the_peers_that_took_part_and_the_ratio():
+    rows = [made_up(1, numpy=1.5, minicomp=1.0), made_up(2, numpy=3e-6, jax=2e-6, minicomp=1e-6)]
+    rows[1]["peers"] = ["numpy", "jax"]
+    assert report.markdown({"rows": rows}).splitlines() == [
+        "| workload | threads | minicomp | numpy | jax | ratio |",
+        "| --- | --: | --: | --: | --: | --: |",
+        "| tiny | 1 | 1 s | 1.5 s |  | 1.50 |",
+        "| tiny | 2 | 1 us | 3 us | 2 us | 2.00 |",
+    ]
 
 
 def test_the_plot_is_a_drawing_with_a_bar_a_row(tmp_path):

@@ -42,7 +42,7 @@ class _ConvolutionEmission:
     """The emission of one kernel; methods are named after the loops they emit, outermost first."""
 
     def __init__(self, plan: ConvolutionPlan, target: Any):
-        self.plan, self.schedule = plan, plan.schedule
+        self.plan, self.schedule, self.target = plan, plan.schedule, target
         kernel = self.kernel = plan.kernel
         comment = f"{plan.schedule}\n{kernel}"
         function = kernel_function(kernel.name, kernel.arguments, target, comment, ["workspace"])
@@ -144,7 +144,7 @@ class _ConvolutionEmission:
                 key = (line_tile, filters)
                 if key not in self.tiles:
                     name = f"tile{len(self.tiles)}_{line_tile.pixels}x{filters}"
-                    self.tiles[key] = emit_window_tile(self.module, name, plan, *key)
+                    self.tiles[key] = emit_window_tile(self.module, name, plan, *key, self.target)
                 column = subtract(builder, multiply(builder, start, x.step), x.padding)
                 pixels = element(
                     builder, source, multiply(builder, column, x.stride), self.number, "pixels"

@@ -41,8 +41,8 @@ class _Dispatch(ObjectFunction):
     def text(self) -> str:
         builder = self.builder
         _, args, _, names = self.function.args
-        self._require(self.same(names, literal_null()))
-        self._require(self._is_outside_traces())
+        self.require(self.same(names, literal_null()), self.slow)
+        self.require(self._is_outside_traces(), self.slow)
         lookup = ir.FunctionType(pointer, [pointer, pointer])
         module = self.load_slot(args, 0, pointer)
         calls = self.call("PyObject_GenericGetAttr", lookup, module, self.symbol("fast_calls"))
@@ -54,11 +54,6 @@ class _Dispatch(ObjectFunction):
         builder.branch(self.slow)
         self._through_python()
         return str(self.module)
-
-    def _require(self, condition: ir.Value) -> None:
-        following = self.builder.append_basic_block("checked")
-        self.builder.cbranch(condition, following, self.slow)
-        self.builder.position_at_end(following)
 
     def _is_outside_traces(self) -> ir.Value:
         """The context variable's value, which belongs to this thread or task, is None."""

@@ -51,7 +51,7 @@ class _Entry(OutputArrays):
     def text(self) -> str:
         builder, plan = self.builder, self.plan
         _, args, count = self.function.args
-        self._require(builder.icmp_signed("==", count, literal(i64, len(plan.inputs))))
+        self.require(builder.icmp_signed("==", count, literal(i64, len(plan.inputs))), self.miss)
         for position, (number, kind) in enumerate(plan.inputs):
             builder.comment(f"argument {position}: {kind}")
             self._accept(number, kind, self.load_slot(args, position, pointer))
@@ -62,35 +62,29 @@ class _Entry(OutputArrays):
             self._accept(number, kind, self.parameters[-1])
         builder.comment("has any module or parameter changed?")
         epoch = builder.load(self.symbol("epoch"), typ=i64)
-        self._require(builder.icmp_signed("==", epoch, self.load_context(EPOCH)))
+        self.require(builder.icmp_signed("==", epoch, self.load_context(EPOCH)), self.miss)
         self._take_arena()
         outputs = self._make_outputs()
         self._run()
         self._check_status(outputs)
         self._release_arena()
-        builder.ret(self._result(outputs))
+        builder.ret(self.results(outputs))
         self._finish_miss()
         return str(self.module)
 
     # --- checks ---
 
-    def _require(self, condition: ir.Value) -> None:
-        """Go on only where the condition holds; else the slower way."""
-        following = self.builder.append_basic_block("checked")
-        self.builder.cbranch(condition, following, self.miss)
-        self.builder.position_at_end(following)
-
     def _accept(self, number: int, kind: ArrayKind, array: ir.Value) -> None:
         """Check one array object, and put its data pointer into the table."""
         builder = self.builder
         is_array = self.same(self.field(array, TYPE, pointer), self.symbol("ndarray_type"))
-        self._require(is_array)
+        self.require(is_array, self.miss)
         # An ndarray it is, so that the fields below are there to be read.
         descr = self.same(self.field(array, DESCR, pointer), self.symbol(f"dtype_{kind.dtype}"))
         rank = builder.icmp_signed(
             "==", self.field(array, NDIM, i32), literal(i32, len(kind.shape))
         )
-        self._require(builder.and_(descr, rank))
+        self.require(builder.and_(descr, rank), self.miss)
         matches: ir.Value = literal(i1, True)
         for name, offset, wanted in (
             ("shape", DIMENSIONS, kind.shape), ("strides", STRIDES, kind.strides),
@@ -105,7 +99,7 @@ class _Entry(OutputArrays):
         data = self.field(array, DATA, pointer, name="data")
         odd = builder.and_(builder.ptrtoint(data, i64), literal(i64, ITEMSIZE[kind.dtype] - 1))
         aligned = builder.icmp_signed("==", odd, literal(i64, 0))
-        self._require(builder.and_(matches, aligned))
+        self.require(builder.and_(matches, aligned), self.miss)
         builder.store(data, self.slot(self.table, number))
 
     # --- the work ---
@@ -115,7 +109,8 @@ class _Entry(OutputArrays):
         if plan.arena:
             # The interpreter lock is held here and where it is given back: plain memory will do.
             builder.comment("the arena, unless another call is using it")
-            self._require(builder.icmp_signed("==", self.load_context(BUSY), literal(i64, 0)))
+            free = builder.icmp_signed("==", self.load_context(BUSY), literal(i64, 0))
+            self.require(free, self.miss)
             builder.store(literal(i64, 1), self.context(BUSY))
             base = builder.load(self.context(ARENA), typ=pointer, name="arena")
             for number, offset in plan.arena:
@@ -177,17 +172,6 @@ class _Entry(OutputArrays):
     def drop(self, outputs: Sequence[ir.Value]) -> None:
         super().drop(outputs)
         self._release_arena()
-
-    def _result(self, outputs: Sequence[ir.Value]) -> ir.Value:
-        """The only output itself, or a tuple of them."""
-        if len(outputs) == 1:
-            return outputs[0]
-        new = ir.FunctionType(pointer, [i64])
-        result = self.call("PyTuple_New", new, literal(i64, len(outputs)))
-        fill = ir.FunctionType(i32, [pointer, i64, pointer])
-        for position, output in enumerate(outputs):
-            self.call("PyTuple_SetItem", fill, result, literal(i64, position), output)
-        return result
 
     def _finish_miss(self) -> None:
         self.function.blocks.append(self.miss)

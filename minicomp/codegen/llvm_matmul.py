@@ -76,7 +76,7 @@ class _MatmulEmission:
     """The emission of one kernel; methods are named after the loops they emit, outermost first."""
 
     def __init__(self, plan: Plan, target: Any):
-        self.plan, self.schedule = plan, plan.schedule
+        self.plan, self.schedule, self.target = plan, plan.schedule, target
         kernel = plan.kernel
         comment = f"{plan.schedule}\n{kernel}"
         extra = ["workspace"] if plan.workspace else []
@@ -281,7 +281,7 @@ class _MatmulEmission:
         """Call the micro-kernel for one tile."""
         plan, schedule = self.plan, self.schedule
         if (height, width) not in self.tiles:
-            self.tiles[height, width] = emit_tile(self.module, plan, height, width)
+            self.tiles[height, width] = emit_tile(self.module, plan, height, width, self.target)
         if schedule.pack_a:
             a = self.packed_a
         else:

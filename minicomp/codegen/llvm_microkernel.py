@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from llvmlite import ir
 
@@ -52,16 +53,16 @@ class Tile:
         builder.call(self.function, [given[name] for name in self.parameters])
 
 
-def emit_tile(module: ir.Module, plan: Plan, rows: int, columns: int) -> Tile:
+def emit_tile(module: ir.Module, plan: Plan, rows: int, columns: int, target: Any) -> Tile:
     """Define the function for tiles of this size."""
-    return _TileEmission(module, plan, rows, columns).emit()
+    return _TileEmission(module, plan, rows, columns, target).emit()
 
 
 class _TileEmission:
     """The emission of one tile's function. Sums are listed row by row, a row's vectors in turn."""
 
-    def __init__(self, module: ir.Module, plan: Plan, rows: int, columns: int):
-        self.plan, self.rows = plan, rows
+    def __init__(self, module: ir.Module, plan: Plan, rows: int, columns: int, target: Any):
+        self.plan, self.rows, self.target = plan, rows, target
         self.a, self.b = plan.operand_a(rows), plan.operand_b(columns)
         self.lanes = plan.vector_lanes(columns)
         whole = plan.schedule.vector_width
@@ -101,7 +102,7 @@ class _TileEmission:
             buffers.append((self.given[f"buffer{number}"], argument.dtype))
             if argument.name == "status":
                 status = buffers[-1][0]
-        return LLVMEmitter(self.builder, buffers, status)
+        return LLVMEmitter(self.builder, buffers, status, self.target)
 
     def emit(self) -> Tile:
         if self.plan.depth_blocks == 1:

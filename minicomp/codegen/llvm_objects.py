@@ -12,9 +12,11 @@ The offsets into objects are those of CPython's `PyObject` and `PyVarObject` on 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llvmlite import ir
 
-from minicomp.codegen.llvm_types import i8, i64, literal, pointer, void
+from minicomp.codegen.llvm_types import i8, i32, i64, literal, pointer, void
 
 #: Byte offsets: an object's type; a tuple's length and its first item.
 TYPE, LENGTH, ITEMS = 8, 16, 24
@@ -63,6 +65,23 @@ class ObjectFunction:
         if function is None:
             function = ir.Function(self.module, kind, name)
         return self.builder.call(function, operands)
+
+    def require(self, condition: ir.Value, otherwise: ir.Block) -> None:
+        """Go on only where the condition holds."""
+        following = self.builder.append_basic_block("checked")
+        self.builder.cbranch(condition, following, otherwise)
+        self.builder.position_at_end(following)
+
+    def results(self, outputs: Sequence[ir.Value]) -> ir.Value:
+        """What a call gives: the only output itself, or a tuple of them."""
+        if len(outputs) == 1:
+            return outputs[0]
+        new = ir.FunctionType(pointer, [i64])
+        result = self.call("PyTuple_New", new, literal(i64, len(outputs)))
+        fill = ir.FunctionType(i32, [pointer, i64, pointer])
+        for position, output in enumerate(outputs):
+            self.call("PyTuple_SetItem", fill, result, literal(i64, position), output)
+        return result
 
 
 def literal_null() -> ir.Constant:

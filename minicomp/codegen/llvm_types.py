@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 
 from llvmlite import ir
 
@@ -74,6 +75,21 @@ def literal(element: ir.Type, value: bool | int | float, lanes: int = 1) -> Lite
     else:
         text = str(int(value)) if element != i1 else ("true" if value else "false")
     return Literal(element, text, lanes)
+
+
+class LiteralVector(ir.Constant):
+    """A constant vector whose lanes differ."""
+
+    def __init__(self, element: ir.Type, values: Sequence[bool | int | float]):
+        self.type = widen(element, len(values))
+        lanes = (literal(element, value).text for value in values)
+        self.text = f"<{', '.join(f'{element} {lane}' for lane in lanes)}>"
+
+    def _to_string(self) -> str:
+        return f"{self.type} {self.text}"
+
+    def _get_reference(self) -> str:
+        return self.text
 
 
 class Poison(ir.Constant):

@@ -20,6 +20,7 @@ Every sum takes its products in the order of k, each with one rounding (a fused 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from llvmlite import ir
 
@@ -42,17 +43,23 @@ Sums = Sequence[ir.Value]
 
 
 def emit_window_tile(
-    module: ir.Module, name: str, plan: ConvolutionPlan, tile: LineTile, filters: int
+    module: ir.Module, name: str, plan: ConvolutionPlan, tile: LineTile, filters: int, target: Any
 ) -> Tile:
     """Define the function for such tiles."""
-    return _WindowTileEmission(module, name, plan, tile, filters).emit()
+    return _WindowTileEmission(module, name, plan, tile, filters, target).emit()
 
 
 class _WindowTileEmission:
     """The emission of one function. Sums are listed pixel by pixel, a pixel's vectors in turn."""
 
     def __init__(
-        self, module: ir.Module, name: str, plan: ConvolutionPlan, tile: LineTile, filters: int
+        self,
+        module: ir.Module,
+        name: str,
+        plan: ConvolutionPlan,
+        tile: LineTile,
+        filters: int,
+        target: Any,
     ):
         self.plan, self.tile, self.filters = plan, tile, filters
         self.width = plan.schedule.vector_width
@@ -74,7 +81,7 @@ class _WindowTileEmission:
             (self.given[f"buffer{n}"], argument.dtype)
             for n, argument in enumerate(kernel.arguments)
         ]
-        self.emitter = LLVMEmitter(self.builder, buffers)
+        self.emitter = LLVMEmitter(self.builder, buffers, target=target)
 
     def emit(self) -> Tile:
         self.builder.comment(f"{self.tile.pixels} pixels x {self.filters} filters")

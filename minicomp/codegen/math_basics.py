@@ -54,7 +54,7 @@ FORMATS = {
 
 class Basics(Arithmetic):
     """Helpers over the protocol, and hooks that a back end may override where its hardware has
-    better: `rare`, `scale`, `scale_down`, `power_of_two` and `quotient`."""
+    better: `rare`, `lookup`, `scale`, `scale_down`, `power_of_two` and `quotient`."""
 
     def format(self, x: Handle) -> FloatFormat:
         return FORMATS[self.dtype(x)]
@@ -127,6 +127,18 @@ class Basics(Arithmetic):
         """`scale` for an n that is not positive: half the work."""
         step = (self.format(x).bias + 1) // 2
         return self.mul(self.mul(x, self.power_of_two(n, step)), self.like(x, 2.0**-step))
+
+    def lookup(self, table: Sequence[float], index: Handle) -> Handle:
+        """The entry of a table of 2**n float32 numbers that the lowest n bits of an int32 index
+        say; other bits may be anything. One bit after the other halves the table here."""
+        entries = [self.constant("float32", entry) for entry in table]
+        bit = 1
+        while len(entries) > 1:
+            odd = self.ne(self.bit_and(index, self.like(index, bit)), self.like(index, 0))
+            pairs = zip(entries[::2], entries[1::2], strict=True)
+            entries = [self.where(odd, second, first) for first, second in pairs]
+            bit *= 2
+        return entries[0]
 
     def rare(self, condition: Handle, usual: Handle, compute: Callable[[], Handle]) -> Handle:
         """`usual`, but `compute()` in the lanes where the condition holds, which few do.

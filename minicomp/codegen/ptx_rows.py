@@ -110,7 +110,9 @@ class Rows:
         """A row to each team of neighbouring threads."""
         builder, kernel, team = self.builder, self.kernel, self.schedule.team
         per_block = self.schedule.threads // team
-        builder.comment(f"{team} threads to a row, {per_block} rows to a block")
+        builder.comment(
+            f"{_counted(team, 'thread')} to a row, {_counted(per_block, 'row')} to a block"
+        )
         row, exists = self.block, None
         if per_block > 1:
             self.member = builder.and_(self.thread, team - 1)
@@ -133,8 +135,9 @@ class Rows:
         copies = schedule.unroll if kernel.row_size == 1 else 1
         beside = schedule.threads // schedule.team
         per_block = beside * schedule.vector * copies
+        columns, threads = schedule.vector * copies, schedule.team
         builder.comment(
-            f"{schedule.vector * copies} columns to a thread, {schedule.team} threads to a column"
+            f"{_counted(columns, 'column')} to a thread, {_counted(threads, 'thread')} to a column"
         )
         column = self.thread
         if schedule.team > 1:
@@ -184,6 +187,10 @@ class Rows:
         if index.bounds[1] < limit:
             return None
         return self.builder.setp("lt", self.indices.value(index), limit)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _unravelled(variables: Sequence[LoopVariable], flat: Index) -> dict[LoopVariable, Index]:

@@ -113,7 +113,7 @@ class Entry:
     def function(self) -> Callable[..., Any]:
         """A builtin function of arrays that gives the output, or a tuple of outputs, or None for
         "go through Python"; so does every call before `arm`. It keeps this object alive."""
-        return _new_function()(ctypes.byref(self._definition), self, None)
+        return new_function()(ctypes.byref(self._definition), self, None)
 
     def arm(self, parameters: Sequence[np.ndarray], at_epoch: int) -> None:
         """Let calls through as long as the epoch is `at_epoch`, read before `parameters` were."""
@@ -221,7 +221,8 @@ def _numpy_function(position: int) -> int:
 
 
 @lru_cache
-def _new_function() -> Callable[..., Any]:
+def new_function() -> Callable[..., Any]:
+    """`PyCFunction_NewEx(definition, self, module)`: a builtin function."""
     prototype = ctypes.PYFUNCTYPE(
         ctypes.py_object, ctypes.POINTER(MethodDefinition), ctypes.py_object, ctypes.c_void_p
     )

@@ -5,6 +5,7 @@
     python tests/benchmarks/cpu.py --quick               # a row or two of each kind, one minute
     python tests/benchmarks/cpu.py 'softmax-*' call-relu-linear --threads 2 --json now.json
     python tests/benchmarks/cpu.py --report now.json then.json --plot all.svg
+    python tests/benchmarks/cpu.py 'mlp-*' --report now.json --markdown  # for a README
 
 For each workload every contestant's result is compared with NumPy's in float64; then they take
 turns, on random data, in one process for each number of threads, since some libraries read theirs
@@ -22,6 +23,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Container
 from fnmatch import fnmatch
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -58,12 +60,14 @@ def main(words: list[str] | None = None) -> None:
         Path(path).write_text(json.dumps(measure_all(arguments, int(threads))))
         return
     if arguments.report:
-        document = joined([json.loads(Path(name).read_text()) for name in arguments.report])
+        names = {case.name for case in selected(arguments)}
+        documents = [json.loads(Path(name).read_text()) for name in arguments.report]
+        document = joined(documents, names)
     else:
         document = {"date": f"{datetime.date.today()}", "machine": machine(), "rows": []}
         for threads in arguments.threads:
             document["rows"] += in_another_process(threads, words or sys.argv[1:])
-    print(report.text(document, BARS, MEANS))
+    print(report.markdown(document) if arguments.markdown else report.text(document, BARS, MEANS))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(document, indent=1) + "\n")
     if arguments.plot:
@@ -79,6 +83,7 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of timing, for each row")
     parser.add_argument("--list", action="store_true", help="print the names of the rows")
     parser.add_argument("--json", metavar="FILE", help="write the figures")
+    parser.add_argument("--markdown", action="store_true", help="print a table in Markdown")
     parser.add_argument("--plot", metavar="FILE.svg", help="draw the ratios; needs matplotlib")
     parser.add_argument(
         "--report", nargs="+", metavar="FILE", help="measure nothing: show these JSON files"
@@ -164,9 +169,11 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def joined(documents: list[dict[str, Any]]) -> dict[str, Any]:
-    """Several runs as one; of a row measured twice with as many threads, the last counts."""
-    rows = {(row["name"], row["threads"]): row for d in documents for row in d["rows"]}
+def joined(documents: list[dict[str, Any]], names: Container[str]) -> dict[str, Any]:
+    """Several runs as one, of the rows with these names; of a row measured twice with as many
+    threads, the last counts."""
+    found = [row for document in documents for row in document["rows"] if row["name"] in names]
+    rows = {(row["name"], row["threads"]): row for row in found}
     order = {case.name: number for number, case in enumerate(CASES)}
     ordered = sorted(rows.values(), key=lambda row: order.get(row["name"], len(order)))
     return {**documents[-1], "rows": ordered}

@@ -6,6 +6,7 @@
 In: for each polynomial the function it stands for, the interval, the powers and how an error in
 it weighs in the result. Out: its coefficients, from the constant term up, rounded to the format,
 and the largest weighted error in ulp (2**-24 or 2**-53) before the rounding of the arithmetic.
+For erf by pieces it is one table for each power, of the pieces' coefficients.
 
 The method is Remez's exchange in 50-digit arithmetic. Coefficients are rounded one after the
 other from the lowest power up, and the remaining ones are fitted again after each, so that they
@@ -202,6 +203,34 @@ POW = Problem(
     ATANH,
 )
 
+#: Pieces of erf are 1 / ERF_SCALE wide. With this one of about a thousand scales tried, the first
+#: coefficients of the pieces near zero, which weigh most, happen to lie close to float32 numbers.
+ERF_PIECES, ERF_SCALE = 16, mpf("3.8974609375")
+
+
+def erf_piece(number: int) -> Problem:
+    """erf((number + r) / ERF_SCALE) in r for |r| <= 1/2; over r in the first piece."""
+
+    def along(r: mpf) -> mpf:
+        return erf((number + r) / ERF_SCALE)
+
+    half = mpf("0.5")
+    if number:
+        return Problem(along, lambda r: 1 / along(r), -half, half)
+    return Problem(lambda r: along(r) / r, lambda r: r / along(r), SMALL, half)
+
+
+def fit_erf_pieces(degree: int) -> tuple[list[list[mpf]], mpf]:
+    """For each power the coefficients of all pieces, and the largest error."""
+    first, error = fit(erf_piece(0), degree - 1, 24)
+    pieces = [[mpf(0), *first]]
+    for number in range(1, ERF_PIECES):
+        coefficients, largest = fit(erf_piece(number), degree, 24)
+        pieces.append(coefficients)
+        error = max(error, largest)
+    return [list(power) for power in zip(*pieces, strict=True)], error
+
+
 #: name -> (degree, precision, what to fit)
 POLYNOMIALS = {
     "exp32": (4, 24, EXP),
@@ -231,6 +260,11 @@ def main(names: list[str]) -> None:
         print(f"{name}: error {nstr(error * 2**precision, 3)} ulp")
         for coefficient in coefficients:
             print(f"    {nstr(coefficient, 9 if precision == 24 else 17)},")
+    if not names or "erf_pieces" in names:
+        tables, error = fit_erf_pieces(degree=5)
+        print(f"erf_pieces: error {nstr(error * 2**24, 3)} ulp")
+        for table in tables:
+            print(f"    ({', '.join(nstr(coefficient, 9) for coefficient in table)}),")
 
 
 if __name__ == "__main__":

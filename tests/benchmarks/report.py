@@ -135,6 +135,21 @@ def text(document: dict[str, Any], bars: Bars, wanted_means: dict[str, float]) -
     return "\n\n".join(parts)
 
 
+def markdown(document: dict[str, Any]) -> str:
+    """A short table of times, and of how many times as fast as the best peer minicomp is."""
+    rows = document["rows"]
+    peers = [name for name in PEERS if any(name in row["peers"] for row in rows)]
+    names = ("workload", "threads", MINICOMP, *peers, "ratio")
+    lines = [names, ("---",) + ("--:",) * (len(names) - 1)]
+    for row in rows:
+        times = [median(row, name) for name in (MINICOMP, *peers)]
+        cells = ["" if time is None else duration(time) for time in times]
+        value = ratio(row)
+        last = "" if value is None else f"{value:.2f}"
+        lines.append((row["name"], str(row["threads"]), *cells, last))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def plot(document: dict[str, Any], path: str) -> None:
     """A bar a row and thread count: the speed relative to the best peer, on a logarithmic scale."""
     from matplotlib.figure import Figure

@@ -6,8 +6,9 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from ulp_error import REFERENCES, ulp_error
+from ulp_error import FLOAT32_REFERENCES, REFERENCES, ulp_error
 
+from minicomp.codegen.math_erf import PIECE_SCALE, PIECES_END
 from minicomp.codegen.math_large_angles import TWO_OVER_PI
 from minicomp.codegen.numpy_emitter import NumpyEmitter
 from minicomp.ir.ops import OPS
@@ -52,6 +53,7 @@ def boundaries(dtype):
         np.concatenate([
             k * math.log(2) / 2, k * math.pi / 4, powers, powers * math.sqrt(0.5),
             powers * math.pi, 1 + 1 / powers, np.array(single), np.array(limits),
+            (np.arange(16) + 0.5) / PIECE_SCALE, np.array([PIECES_END]),
         ]), dtype)  # fmt: skip
 
 
@@ -66,7 +68,7 @@ def representations(dtype, count, seed=0):
 def worst(name, x, *more):
     """The largest error and its arguments, against the next wider format."""
     wider = np.float64 if x.dtype == np.float32 else np.longdouble
-    reference = np.power if name == "pow" else REFERENCES[name]
+    reference = np.power if name == "pow" else FLOAT32_REFERENCES[name]
     with np.errstate(all="ignore"):
         truth = reference(*(operand.astype(wider) for operand in (x, *more)))
     errors = ulp_error(getattr(emitter, name)(x, *more), truth)
@@ -84,7 +86,7 @@ def test_every_pointwise_op_of_the_table_has_a_method():
 # --- functions of one argument ---
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", FLOAT32_REFERENCES)
 def test_float32_error_over_all_exponents(name):
     x = np.arange(0, 1 << 32, 2053, dtype=np.uint64).astype(np.uint32).view(np.float32)
     for part in np.array_split(x, 32):  # parts stay in the caches
@@ -92,7 +94,7 @@ def test_float32_error_over_all_exponents(name):
         assert error <= 2, argument
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", FLOAT32_REFERENCES)
 def test_float32_error_where_the_method_changes(name):
     x = np.concatenate([special_values(np.float32), boundaries(np.float32)])
     error, argument = worst(name, x)
@@ -147,11 +149,19 @@ def test_float64_error_of_erf():
         assert abs(Decimal(float(result)) - truth) <= FLOAT64_LIMIT * ulp, argument
 
 
-@pytest.mark.parametrize("dtype", FLOATS)
-def test_erf_at_special_values_is_that_of_the_c_library(dtype):
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("erf", np.float32), ("erf", np.float64), ("erf_by_pieces", np.float32)]
+)
+def test_erf_at_special_values_is_that_of_the_c_library(name, dtype):
     x = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 30.0, -30.0, 5e-324], dtype)
     expected = REFERENCES["erf"](x.astype(np.float64)).astype(dtype)
-    assert ulp_error(emitter.erf(x), expected.astype(np.longdouble)).max() == 0
+    assert ulp_error(getattr(emitter, name)(x), expected.astype(np.longdouble)).max() == 0
+
+
+def test_lookup_reads_the_lowest_bits_of_the_index():
+    index = np.array([0, 1, 6, 7, 8 + 3, -1, -8], np.int32)
+    table = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0)
+    assert emitter.lookup(table, index).tolist() == [0, 10, 60, 70, 30, 70, 0]
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
@@ -171,7 +181,7 @@ def test_special_values_are_those_of_numpy(name, dtype):
 
 def test_a_nan_with_any_payload_stays_nan():
     bits = np.array([0x7F800001, 0x7FC00000, 0x7FFFFFFF, 0xFF800001, 0xFFC12345], np.uint32)
-    for name in FUNCTIONS:
+    for name in FLOAT32_REFERENCES:
         assert np.isnan(getattr(emitter, name)(bits.view(np.float32))).all(), name
 
 

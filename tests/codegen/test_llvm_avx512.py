@@ -1,4 +1,5 @@
-"""Scaling by powers of two: one instruction with AVX-512, arithmetic elsewhere, the same result."""
+"""Scaling by powers of two: one instruction with AVX-512, arithmetic elsewhere, the same result.
+And erf by looking coefficients up, where that is one instruction."""
 
 import re
 
@@ -9,6 +10,7 @@ from scheduled import run_scheduled
 from test_llvm_loops import kernel_of
 
 from minicomp.codegen.llvm_loops import emit_loop_kernel
+from minicomp.codegen.numpy_emitter import NumpyEmitter
 from minicomp.kernels import LoopSchedule
 from minicomp.runtime.jit import assembly
 from minicomp.runtime.target import Target, host_target
@@ -57,3 +59,31 @@ def test_both_ways_give_the_same_over_and_underflow(dtype):
     narrow = run_scheduled(graph.graph, graph.arrays, LoopSchedule("outer", 4, 1), older)
     for one, other in zip(wide, narrow, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_erf_looks_six_coefficients_up_in_whole_vectors_remainders_and_scalars():
+    for lanes, times in ((16, 2), (1, 1)):  # the loop of vectors, and the last four elements
+        schedule = LoopSchedule("outer", lanes, 1)
+        text = assembly(emit_loop_kernel(kernel("erf"), schedule, SKYLAKE), SKYLAKE)
+        assert len(re.findall("vpermps", text)) == 6 * times
+
+
+def test_erf_has_no_table_in_float64_or_without_avx512():
+    double = emit_loop_kernel(kernel("erf", kind="f64"), LoopSchedule("outer", 8, 1), SKYLAKE)
+    haswell = Target.for_cpu("haswell")
+    narrow = emit_loop_kernel(kernel("erf"), LoopSchedule("outer", 8, 1), haswell)
+    assert "permvar" not in double + narrow
+
+
+@pytest.mark.skipif(host_target().vector_bits != 512, reason="needs AVX-512")
+def test_erf_of_an_element_is_the_same_in_any_lane_and_in_a_scalar():
+    x = np.append(np.linspace(-4.5, 4.5, 4001, dtype=np.float32), plain_array((30,), np.float32))
+    graph = OpGraph()
+    graph.output("erf", graph.input(x))
+    wide, narrow, single = (
+        run_scheduled(graph.graph, graph.arrays, LoopSchedule("outer", lanes, 1))[0]
+        for lanes in (16, 4, 1)
+    )
+    np.testing.assert_array_equal(wide, NumpyEmitter().erf_by_pieces(x))
+    np.testing.assert_array_equal(narrow, wide)
+    np.testing.assert_array_equal(single, wide)

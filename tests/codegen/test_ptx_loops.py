@@ -23,6 +23,8 @@ from test_schedules_compiled import (
 from minicomp.codegen.ptx_loops import emit_loop_kernel
 from minicomp.codegen.ptx_schedule import GpuLoopSchedule, schedule_loops
 
+pytestmark = pytest.mark.cuda
+
 BUILDERS = [softmax, folds, picks, scans, mixed_dtypes, gathers, strange_strides]
 
 #: A thread, a part of a warp, a warp, warps and a whole block to a row or column; one and several

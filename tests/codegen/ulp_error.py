@@ -67,3 +67,6 @@ REFERENCES: dict[str, Callable[[Array], Array]] = {
     "erf": _erf,
     "sigmoid": _sigmoid,
 }
+
+#: the same for what is made for float32 alone
+FLOAT32_REFERENCES = {**REFERENCES, "erf_by_pieces": _erf}

@@ -47,7 +47,8 @@ class PrimaryContext:
                 "pycuda.autoinit makes it; arrays of one are not readable in the other. "
                 "Use pycuda.autoprimaryctx instead"
             )
-        atexit.register(self._leave)
+        self._has_ended = False
+        atexit.register(self._end)
         if hasattr(os, "register_at_fork"):
             # The child cannot pop anything any more, so there must be nothing on its stack.
             os.register_at_fork(
@@ -55,8 +56,11 @@ class PrimaryContext:
             )
 
     def enter(self) -> None:
-        """Make the context current on this thread. CudaError in a forked child."""
+        """Make the context current on this thread. CudaError in a forked child, and where arrays
+        and modules go as the interpreter ends, after what is popped at exit."""
         check_not_forked()
+        if self._has_ended:
+            raise CudaError("the interpreter is shutting down: CUDA can no longer be used")
         if not hasattr(self._threads, "pushed"):
             self._threads.pushed = _Pushed(self._context)
         elif current_context(self._library) != self.handle:  # somebody has set another since
@@ -66,6 +70,10 @@ class PrimaryContext:
         """In a forked child: CUDA is out of reach, also for what pycuda does as objects go."""
         _note_fork()
         keep_forever(self._context)
+
+    def _end(self) -> None:
+        self._has_ended = True
+        self._leave()
 
     def _leave(self) -> None:
         pushed = self._threads.__dict__.pop("pushed", None)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,6 +45,10 @@ class Function(Protocol):
     def location(self) -> Location | None:
         """The user's line that the kernel comes from, for messages."""
 
+    @property
+    def handle(self) -> int:
+        """What the C function at `Driver.launch_address` knows it by."""
+
 
 class Driver(Protocol):
     """A device. `Array` below is pycuda's GPUArray or the simulator's `SimulatedArray`; dtypes are
@@ -56,10 +60,14 @@ class Driver(Protocol):
     l2_bytes: int
     shared_bytes: int  # the most shared memory that a block may ask for
     is_simulator: bool
+    launch_address: int  # of a C function like cuLaunchKernel, for generated code to call
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> Any:
         """A new contiguous array with garbage in it, its memory from the pool (on a multiple of
         256 bytes) and given back to it when the last reference goes."""
+
+    def maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[int], Any]:
+        """A function that does in less time what `empty` does; it is told the stream in use."""
 
     def view(
         self,
@@ -84,6 +92,9 @@ class Driver(Protocol):
         """Where and how an array lies, for a kernel to be launched on the stream in use, which
         is made to wait for the array's own stream. CudaError for an array of another device."""
 
+    def arguments(self, arrays: Iterable[Any]) -> list[DeviceArgument]:
+        """`argument` of each array. The stream in use waits once for each other stream."""
+
     def load(
         self, kernel: PTXKernel, location: Location | None = None, use_disk_cache: bool = True
     ) -> Function:
@@ -95,6 +106,9 @@ class Driver(Protocol):
         CudaError names the kernel and its line; what goes wrong while the kernel runs is found
         out by a later call.
         """
+
+    def launched(self, function: Any) -> object:
+        """To be told of each launch through `launch_address`."""
 
     def current_stream(self) -> int:
         """The handle of the stream in use: 0 is the default stream."""

@@ -1,4 +1,4 @@
-"""The short way into an executable on CUDA: a closure over all that is the same in each call.
+"""The short way into an executable on CUDA: what is the same in each call is found out before.
 
 In: a `CudaExecutable`, and the arrays that parameters hold in some epoch. Out: a function that
 takes device arrays and returns new ones, or None where the call has to go the long way: another
@@ -6,7 +6,8 @@ number of arguments, another layout, no device array at all, or the epoch has mo
 
 What is left to do per call is to look at the arguments and to queue the kernels. Parameters'
 addresses are found out once, which holds while the epoch does; but where an array was written on
-another stream than the one in use, the latter must wait for it, at each call.
+another stream than the one in use, the latter must wait for it, at each call. For programs of
+kernels alone that is generated code (see `native_entry`), for others the function in Python here.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ from minicomp.runtime import epoch
 from minicomp.runtime.cuda.executable import WIDEST_ACCESS, CudaExecutable, own_type
 from minicomp.runtime.cuda.interface import LEGACY_DEFAULT_STREAM
 from minicomp.runtime.cuda.memory_pool import memory_of
+from minicomp.runtime.cuda.native_entry import (
+    Expected,
+    NativeEntry,
+    Parameters,
+    has_native_entry,
+)
 from minicomp.runtime.cuda.streams import DEFAULT
 
 
@@ -33,11 +40,13 @@ class CudaEntry:
             roles.setdefault(buffer.role, []).append(number)
         self._parameters = roles.get("parameter", [])
         inputs = sorted(roles.get("input", []), key=lambda n: executable.buffers[n].position)
-        self._inputs = [(number, *self._expected(number)) for number in inputs]
+        self._inputs = [self._expected(number) for number in inputs]
+        self._native = None
+        if has_native_entry(executable):
+            held = [*self._parameters, *executable.constants]
+            self._native = NativeEntry(executable, self._inputs, held)
 
-    def _expected(self, number: int) -> tuple[tuple[Any, ...], int, int]:
-        """What an input must be: (shape, strides, dtype) as a `DeviceArgument` has them, and
-        bits of its address: `address & mask == bits`."""
+    def _expected(self, number: int) -> Expected:
         buffer = self.executable.buffers[number]
         places = self.executable.program.placements.values()
         place = next(place for place in places if place.buffer == number)
@@ -45,10 +54,10 @@ class CudaEntry:
         strides = tuple(stride * itemsize for stride in place.strides)
         # Code for the most that is ever known of an address needs no more than that; other code
         # is for this alignment exactly, so that a better aligned array gets the better code.
-        layout, alignment = (buffer.shape, strides, buffer.dtype), place.alignment
-        if alignment == WIDEST_ACCESS:
-            return layout, alignment - 1, 0
-        return layout, 2 * alignment - 1, alignment
+        mask, bits = 2 * place.alignment - 1, place.alignment
+        if place.alignment == WIDEST_ACCESS:
+            mask, bits = WIDEST_ACCESS - 1, 0
+        return Expected(number, buffer.shape, strides, buffer.dtype, mask, bits)
 
     def fast_call(
         self, args: Sequence[Any], parameters: Sequence[Any], at_epoch: int
@@ -56,33 +65,56 @@ class CudaEntry:
         """See `backend.Entry`."""
         if len(args) != len(self._inputs):
             return None
-        driver, run = self.executable.driver, self.executable.run
-        argument, current_stream = driver.argument, driver.current_stream
-        current_epoch = epoch.current
         held = [*zip(self._parameters, parameters, strict=True), *self.executable.constants.items()]
-        table = [0] * len(self.executable.buffers)
-        for number, array in held:
-            table[number] = argument(array).pointer
+        arrays = [array for _, array in held]
+        arguments = self.executable.driver.arguments
+        addresses = [int(argument.pointer) for argument in arguments(arrays)]
         elsewhere = [item for item in held if not is_in_order(item[1], self._own_type)]
-        inputs, count = self._inputs, len(args)
+        call = self._in_python(held, addresses, elsewhere, at_epoch)
+        if self._native is None:
+            return call
+
+        def order(*inputs: Any) -> object:
+            return arguments((*inputs, *arrays))
+
+        return self._native.armed(
+            Parameters(arrays, addresses, order, bool(elsewhere)), at_epoch, call
+        )
+
+    def _in_python(
+        self,
+        held: Sequence[tuple[int, Any]],
+        addresses: Sequence[int],
+        elsewhere: Sequence[tuple[int, Any]],
+        at_epoch: int,
+    ) -> Callable[..., Any]:
+        """The function in Python. `held` are buffers with their arrays, at these addresses;
+        those `elsewhere` the default stream must wait for."""
+        driver, run = self.executable.driver, self.executable.run
+        arguments, current_stream = driver.arguments, driver.current_stream
+        current_epoch = epoch.current
+        table = [0] * len(self.executable.buffers)
+        for (number, _), address in zip(held, addresses):
+            table[number] = address
+        wanted = [(x.buffer, x[1:4], x.mask, x.bits) for x in self._inputs]
+        count = len(wanted)
         is_single = len(self.executable.program.outputs) == 1
 
         def call(*arrays: Any) -> Any:
             if current_epoch() != at_epoch or len(arrays) != count:
                 return None
-            addresses, stream = table.copy(), current_stream()
+            full, stream = table.copy(), current_stream()
+            in_question = held if stream else elsewhere
             try:
-                for (number, layout, mask, bits), array in zip(inputs, arrays):
-                    found = argument(array)
-                    address = found[0]
-                    if found[1:4] != layout or address & mask != bits:
-                        return None
-                    addresses[number] = address
-                for number, array in held if stream else elsewhere:
-                    addresses[number] = argument(array)[0]
+                found = arguments((*arrays, *(array for _, array in in_question)))
             except Exception:  # whatever it is, the long way says it in words
                 return None
-            outputs = run(addresses, (arrays, held), stream)
+            for (number, layout, mask, bits), argument in zip(wanted, found):
+                address = argument[0]
+                if argument[1:4] != layout or address & mask != bits:
+                    return None
+                full[number] = address
+            outputs = run(full, (arrays, held), stream)
             return outputs[0] if is_single else tuple(outputs)
 
         return call

@@ -47,6 +47,7 @@ QUICK: dict[str, tuple[Any, ...]] = {
     "cuCtxGetDevice": (POINTER(c_int),),
     "cuMemsetD8Async": (Address, c_ubyte, c_size_t, Handle),
     "cuMemGetInfo_v2": (POINTER(c_size_t), POINTER(c_size_t)),
+    "cuPointerGetAttribute": (c_void_p, c_int, Address),
     "cuStreamWaitEvent": (Handle, Handle, c_uint),
     "cuEventCreate": (POINTER(Handle), c_uint),
     "cuEventRecord": (Handle, Handle),
@@ -117,6 +118,10 @@ class CudaLibrary:
         # A copy of the function object: the library's own is shared by all who ask for it.
         prototype = ctypes.PYFUNCTYPE(c_int)
         return prototype((name, self._library))
+
+    def address(self, name: str) -> int:
+        """Where a call is, for generated code."""
+        return ctypes.cast(self._library[name], c_void_p).value or 0
 
     def error(self, code: int, what: str) -> CudaCallError:
         """CUDA's name and description of an error, as an exception."""

@@ -51,12 +51,11 @@ class MemoryFigures:
 
 
 class Allocation(int):
-    """The address of a block of memory, which goes back to the pool with the last reference."""
+    """The address of a block of memory, which goes back to its shelf with the last reference."""
 
-    pool: MemoryPool
-    size: int
+    shelf: Shelf
     stream: int
-    others: set[int] | None
+    others: set[int] | None = None
 
     def used_on(self, stream: int) -> None:
         """Say that work queued on `stream` reads or writes the memory."""
@@ -64,10 +63,50 @@ class Allocation(int):
             self.others = {*(self.others or ()), stream}
 
     def __del__(self) -> None:
-        self.pool.give_back(self)
+        self.shelf.give_back(self)
 
     def __repr__(self) -> str:
-        return f"<{self.size} bytes at {int(self):#x}>"
+        return f"<{self.shelf.size} bytes at {int(self):#x}>"
+
+
+class Shelf:
+    """A pool's blocks of one size that were used on one stream. What they share is found once;
+    the rest is what each new array pays for."""
+
+    def __init__(self, pool: MemoryPool, size: int):
+        self.pool, self.size = pool, size
+        self.blocks: list[int] = []  # addresses; as plain numbers, which keep no stream
+
+    def take(self, stream: int) -> Allocation:
+        """Memory for work on `stream`, the shelf's own. CudaError if there is none."""
+        pool, size = self.pool, self.size
+        with pool.lock:
+            try:
+                address = self.blocks.pop()
+                pool.cached -= size
+            except IndexError:
+                address = pool.allocated(size)
+            in_use = pool.in_use = pool.in_use + size
+            if in_use > pool.peak:
+                pool.peak = in_use
+        allocation = Allocation(address)
+        allocation.shelf, allocation.stream = self, stream
+        return allocation
+
+    def give_back(self, allocation: Allocation) -> None:
+        """Keep an allocation's memory for later. Called as its last reference goes."""
+        pool, size = self.pool, self.size
+        with pool.lock:
+            pool.in_use -= size
+            if allocation.others and not pool.is_in_order_again(allocation):
+                return
+            if size > pool.limit:
+                pool.release([int(allocation)])
+                return
+            if pool.cached + size > pool.limit:
+                pool.empty_cache()
+            self.blocks.append(int(allocation))
+            pool.cached += size
 
 
 def memory_of(array: Any) -> Allocation | None:
@@ -103,32 +142,27 @@ class MemoryPool:
         limit: int,
         rounded: Callable[[int], int] = size_class,
     ):
-        self._allocate, self._release, self._order = allocate, release, order
-        self._limit, self._rounded = limit, rounded
-        self._free: dict[tuple[int, int], list[int]] = {}  # by stream and size
+        self._allocate, self.release, self._order = allocate, release, order
+        self.limit, self._rounded = limit, rounded
+        self._shelves: dict[tuple[int, int], Shelf] = {}  # by stream and size
         # Reentrant, since collecting garbage in here may give an allocation back.
-        self._lock = threading.RLock()
-        self._in_use = self._peak = self._cached = 0
+        self.lock = threading.RLock()
+        self.in_use = self.peak = self.cached = 0
 
     def take(self, nbytes: int, stream: int) -> Allocation:
         """Memory of at least `nbytes` for work on `stream`. CudaError if there is none."""
-        size = self._rounded(nbytes)
-        with self._lock:
-            held = self._free.get((stream, size))
-            if held:
-                address = held.pop()
-                self._cached -= size
-            else:
-                address = self._new(size)
-            self._in_use += size
-            if self._in_use > self._peak:
-                self._peak = self._in_use
-        allocation = Allocation(address)
-        allocation.pool, allocation.size = self, size
-        allocation.stream, allocation.others = stream, None
-        return allocation
+        return self.shelf(nbytes, stream).take(stream)
 
-    def _new(self, size: int) -> int:
+    def shelf(self, nbytes: int, stream: int) -> Shelf:
+        """Where memory of at least `nbytes` for work on `stream` is taken from."""
+        size = self._rounded(nbytes)
+        found = self._shelves.get((stream, size))
+        if found is None:
+            found = self._shelves.setdefault((int(stream), size), Shelf(self, size))
+        return found
+
+    def allocated(self, size: int) -> int:
+        """The address of a new block."""
         try:
             return self._allocate(size)
         except OutOfDeviceMemory:
@@ -137,49 +171,49 @@ class MemoryPool:
             return self._allocate(size)
         except OutOfDeviceMemory as error:
             raise CudaError(
-                f"out of device memory: {size:,} bytes wanted, {self._in_use:,} in use by arrays "
+                f"out of device memory: {size:,} bytes wanted, {self.in_use:,} in use by arrays "
                 f"of minicomp's that are alive; delete some, or work on smaller parts "
                 f"({error.message})"
             ) from error
 
-    def give_back(self, allocation: Allocation) -> None:
-        """Keep an allocation's memory for later. Called as its last reference goes."""
-        with self._lock:
-            self._in_use -= allocation.size
-            try:
-                for other in allocation.others or ():
-                    self._order(allocation.stream, other)
-            except CudaError:  # the device is lost, or this a forked child: nobody gets it again
-                return
-            if allocation.size > self._limit:
-                self._release([int(allocation)])
-                return
-            if self._cached + allocation.size > self._limit:
-                self.empty_cache()
-            # As plain numbers: what is merely held for later keeps no stream.
-            key = (int(allocation.stream), allocation.size)
-            self._free.setdefault(key, []).append(int(allocation))
-            self._cached += allocation.size
+    def is_in_order_again(self, allocation: Allocation) -> bool:
+        """Make the memory's stream wait for the others that have used it. False if that cannot
+        be: the device is lost, or this a forked child, and nobody gets the memory again."""
+        try:
+            for other in allocation.others or ():
+                self._order(allocation.stream, other)
+        except CudaError:
+            return False
+        return True
 
-    def hand_over(self, allocation: Allocation, stream: int) -> None:
+    def hand_over(
+        self, allocation: Allocation, stream: int, awaited: set[int] | None = None
+    ) -> None:
         """Let work on `stream`, from now on, use the memory: it waits for what the memory was taken
-        for, and the memory's next user will wait for it."""
-        if stream != allocation.stream:
-            self._order(stream, allocation.stream)
-            allocation.used_on(stream)
+        for, and the memory's next user will wait for it. `awaited` are the streams that `stream`
+        is waiting for already, to which the memory's is added."""
+        home = allocation.stream
+        if stream == home:
+            return
+        if awaited is None or home not in awaited:
+            self._order(stream, home)
+        if awaited is not None:
+            awaited.add(home)
+        allocation.used_on(stream)
 
     def empty_cache(self) -> None:
         """Give all that is held for later back to the device, after what is queued there."""
-        with self._lock:
+        with self.lock:
             held = []
-            for addresses in self._free.values():
-                held += addresses
-                addresses.clear()  # garbage may be collected in the middle of `take`
-            self._free.clear()
-            self._cached = 0
+            for shelf in [*self._shelves.values()]:
+                # Taken off one by one: garbage may be collected in the middle of `Shelf.take`,
+                # and of this.
+                while shelf.blocks:
+                    held.append(shelf.blocks.pop())
+                    self.cached -= shelf.size
             if held:
-                self._release(held)
+                self.release(held)
 
     def figures(self) -> MemoryFigures:
-        with self._lock:
-            return MemoryFigures(self._in_use, self._peak, self._cached)
+        with self.lock:
+            return MemoryFigures(self.in_use, self.peak, self.cached)

@@ -47,7 +47,8 @@ class DeviceArray(GPUArray):
         protocol allows."""
         memory = memory_of(self)
         if memory is not None and stream != NO_WAITING:
-            memory.pool.hand_over(memory, 0 if stream in (None, LEGACY_DEFAULT_STREAM) else stream)
+            home = memory.shelf.pool
+            home.hand_over(memory, 0 if stream in (None, LEGACY_DEFAULT_STREAM) else stream)
         return capsule(read_interface(self), self, self.device_number)
 
 
@@ -69,10 +70,10 @@ class Layout:
 
     def array(self, memory: Any, base: Any = None) -> DeviceArray:
         """An array over `memory` (an address), which `base` keeps alive if `memory` does not."""
-        array = DeviceArray.__new__(DeviceArray)
-        attributes = array.__dict__
-        attributes.update(self._attributes)
+        attributes = self._attributes.copy()
         attributes["gpudata"] = memory
         if base is not None:
             attributes["base"] = base
+        array = DeviceArray.__new__(DeviceArray)
+        array.__dict__ = attributes
         return array

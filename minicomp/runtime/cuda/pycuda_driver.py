@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ctypes import byref, c_int, c_size_t, c_void_p
 from typing import Any
 from weakref import WeakValueDictionary
@@ -43,10 +44,11 @@ from minicomp.runtime.cuda.memory_pool import (
     memory_of,
 )
 from minicomp.runtime.cuda.pycuda_array import DeviceArray, Layout
-from minicomp.runtime.cuda.streams import current_stream
+from minicomp.runtime.cuda.streams import DEFAULT, current_stream
 
 OLDEST = (8, 0)  # compute capability: what PTX is emitted for at least
 EVENT_WITHOUT_TIME = 2  # CU_EVENT_DISABLE_TIMING
+DEVICE_OF_POINTER = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 #: The pool holds at most this part of the device's memory for later.
 CACHED_PART = 0.5
 
@@ -72,6 +74,10 @@ class PycudaDriver:
         self._library.cuCtxGetDevice(byref(number))
         DeviceArray.device_number = number.value
         self._launcher = Launcher(self._library, self._context.enter)
+        self.launch_address = self._library.address("cuLaunchKernel")
+        self.launched = self._launcher.recent.append
+        self._events: deque[c_void_p] = deque()  # nobody's at present
+        self._is_one_of_several = cuda.Device.count() > 1
         limit = int(device.total_memory() * CACHED_PART)
         self._pool = MemoryPool(self._allocate, self._release, self._order, limit)
         self._modules: WeakValueDictionary[str, _Module] = WeakValueDictionary()
@@ -86,6 +92,13 @@ class PycudaDriver:
         if not layout.nbytes:
             return layout.array(0)
         return layout.array(self._pool.take(layout.nbytes, current_stream()))
+
+    def maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[int], DeviceArray]:
+        layout, pool = self._layout(shape, dtype), self._pool
+        if not layout.nbytes:
+            return lambda stream: layout.array(0)
+        new, nbytes, take = layout.array, layout.nbytes, pool.shelf(layout.nbytes, DEFAULT).take
+        return lambda stream: new(pool.take(nbytes, stream) if stream else take(DEFAULT))
 
     def view(
         self,
@@ -123,12 +136,19 @@ class PycudaDriver:
         write_array(argument, values, self._read, self._write)
 
     def argument(self, array: Any) -> DeviceArgument:
-        stream = current_stream()
+        return self._argument(array, current_stream(), set())
+
+    def arguments(self, arrays: Iterable[Any]) -> list[DeviceArgument]:
+        stream, awaited = current_stream(), set[int]()
+        return [self._argument(array, stream, awaited) for array in arrays]
+
+    def _argument(self, array: Any, stream: int, awaited: set[int]) -> DeviceArgument:
+        """`argument`, for a stream that waits for those `awaited`, to which others are added."""
         if type(array) is DeviceArray:
             pointer = array.gpudata
             memory = pointer if type(pointer) is Allocation else memory_of(array)
             if memory is not None and memory.stream != stream:
-                self._pool.hand_over(memory, stream)
+                self._pool.hand_over(memory, stream, awaited)
             name = self._name_of(array.dtype)
             return DeviceArgument(pointer, array.shape, array.strides, name, False, None, False)
         argument = read_interface(array)
@@ -137,12 +157,29 @@ class PycudaDriver:
                 "the array is in the simulator's memory and the GPU is in use; make it with "
                 "minicomp.cuda.to_device while the GPU is in use"
             )
+        if self._is_one_of_several:
+            self._check_place(array, argument.pointer)
         memory = memory_of(array)  # pycuda's views of our arrays say nothing of a stream
         if memory is not None:
-            self._pool.hand_over(memory, stream)
-        elif argument.stream is not None and argument.stream != stream:
+            self._pool.hand_over(memory, stream, awaited)
+        elif argument.stream is not None and argument.stream not in (stream, *awaited):
             self._order(stream, argument.stream)
+            awaited.add(argument.stream)
         return argument
+
+    def _check_place(self, array: Any, pointer: int) -> None:
+        """CudaError for memory of another GPU, which kernels could not read."""
+        number = c_int()
+        try:
+            self._library.cuPointerGetAttribute(byref(number), DEVICE_OF_POINTER, pointer)
+        except CudaCallError:  # no memory of CUDA's, or none at all: an empty array
+            return
+        if number.value != DeviceArray.device_number:
+            raise CudaError(
+                f"a {type(array).__name__} is on GPU {number.value}, and minicomp uses GPU "
+                f"{DeviceArray.device_number}, the first that it sees; copy the array there, or "
+                f"start with CUDA_VISIBLE_DEVICES={number.value} in the environment"
+            )
 
     # --- memory ---
 
@@ -165,12 +202,24 @@ class PycudaDriver:
                 self._library.cuMemFree_v2(address)
 
     def _order(self, stream: int, other: int) -> None:
-        with self._failures_named():
-            event = c_void_p()
-            self._library.cuEventCreate(byref(event), EVENT_WITHOUT_TIME)
+        """What is queued on `stream` from now on waits for what is queued on `other` now."""
+        self._context.enter()
+        try:
+            event = self._idle_event()
             self._library.cuEventRecord(event, other)
+            # CUDA looks at the record as it is now: the event may serve another one after this.
             self._library.cuStreamWaitEvent(stream, event, 0)
-            self._library.cuEventDestroy_v2(event)  # CUDA keeps it until it has happened
+        except CudaCallError as error:
+            raise self._named(error) from error
+        self._events.append(event)
+
+    def _idle_event(self) -> c_void_p:
+        try:
+            return self._events.pop()  # which no other thread gets meanwhile
+        except IndexError:
+            event = c_void_p()
+        self._library.cuEventCreate(byref(event), EVENT_WITHOUT_TIME)
+        return event
 
     def _read(self, address: int, nbytes: int) -> np.ndarray:
         memory, stream = np.empty(nbytes, np.uint8), current_stream()

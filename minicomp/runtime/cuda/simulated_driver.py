@@ -10,7 +10,7 @@ reads what it never wrote, or what has been given back, or writes one element to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from minicomp.runtime.cuda.interface import DeviceArgument, read_interface
 from minicomp.runtime.cuda.memory_pool import MemoryFigures, MemoryPool
 from minicomp.runtime.cuda.simulated_array import SimulatedArray
 from minicomp.runtime.cuda.simulated_clock import SimulatedClock, launch_seconds
+from minicomp.runtime.cuda.simulated_launch import LaunchFunction
 from minicomp.runtime.cuda.streams import current_stream
 from minicomp.simulator import Report, Simulator
 
@@ -35,6 +36,12 @@ class SimulatedFunction:
     kernel: PTXKernel
     location: Location | None
     module: Any
+    handle: int
+
+    @property
+    def parameters(self) -> Sequence[Any]:
+        """What the kernel is declared to take."""
+        return self.module.programs[self.kernel.name].entry.parameters
 
 
 class SimulatedDriver:
@@ -54,6 +61,8 @@ class SimulatedDriver:
         )
         self.seconds = 0.0  # what the launches so far would have taken; see `launch_seconds`
         self.launches = 0
+        self._launch_function = LaunchFunction(self.launch)
+        self.launch_address = self._launch_function.address
         self.listeners: list[list[Report]] = []  # lists to which each launch adds its report
 
     # --- arrays ---
@@ -62,6 +71,9 @@ class SimulatedDriver:
         nbytes = ITEMSIZE[dtype] * int(np.prod(shape, dtype=np.int64))
         memory = self._pool.take(nbytes, current_stream()) if nbytes else 0
         return SimulatedArray(self, memory, tuple(shape), dtype)
+
+    def maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[int], SimulatedArray]:
+        return lambda stream: self.empty(shape, dtype)
 
     def view(
         self,
@@ -99,6 +111,9 @@ class SimulatedDriver:
             )
         return argument
 
+    def arguments(self, arrays: Iterable[Any]) -> list[DeviceArgument]:
+        return [self.argument(array) for array in arrays]
+
     # --- memory ---
 
     def _release(self, addresses: list[int]) -> None:
@@ -120,9 +135,13 @@ class SimulatedDriver:
         self, kernel: PTXKernel, location: Location | None = None, use_disk_cache: bool = True
     ) -> SimulatedFunction:
         try:
-            return SimulatedFunction(kernel, location, self.simulator.load(kernel.text))
+            module = self.simulator.load(kernel.text)
         except MinicompError as error:
             raise _of_kernel(error, kernel, location) from error
+        handle = self._launch_function.next_handle()
+        function = SimulatedFunction(kernel, location, module, handle)
+        self._launch_function.know(function)
+        return function
 
     def launch(self, function: SimulatedFunction, pointers: Sequence[int], stream: int) -> None:
         kernel = function.kernel
@@ -139,6 +158,9 @@ class SimulatedDriver:
         self.launches += 1
         for reports in self.listeners:
             reports.append(report)
+
+    def launched(self, function: SimulatedFunction) -> None:
+        """What a kernel does wrong is found out by its own launch: nobody asks for the last."""
 
     # --- streams and time ---
 

@@ -29,21 +29,21 @@ class StreamHandle(int):
 
 
 # A context variable: another thread, or another asyncio task, starts with the default stream.
-_stream: ContextVar[int] = ContextVar("minicomp stream", default=DEFAULT)
+stream_variable: ContextVar[int] = ContextVar("minicomp stream", default=DEFAULT)
 
 #: The handle of the stream in use. A builtin, as each call of a compiled module asks for it.
-current_stream = _stream.get
+current_stream = stream_variable.get
 
 
 @contextmanager
 def use_stream(stream: Any) -> Iterator[int]:
     """Within the block, `stream` is in use; its handle is what `as` gives."""
     handle = stream_handle(stream)
-    token = _stream.set(handle)
+    token = stream_variable.set(handle)
     try:
         yield handle
     finally:
-        _stream.reset(token)
+        stream_variable.reset(token)
 
 
 def stream_handle(stream: Any) -> int:

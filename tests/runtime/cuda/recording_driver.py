@@ -4,14 +4,35 @@ from collections import Counter
 
 
 class RecordingDriver:
-    """Every call of a driver's method is counted by name, and its last arguments are kept;
-    `launched` names the kernels, in order, with the streams that they went to."""
+    """Every call of a driver's method is counted by name, and its last arguments are kept in
+    `last`; an array made by a `maker` counts as `empty`. `queue` names the kernels, in order, with
+    the streams that they went to."""
 
     def __init__(self, driver):
         self._driver = driver
         self.calls = Counter()
-        self.arguments = {}
-        self.launched = []
+        self.last = {}
+        self.queue = []
+
+    def maker(self, shape, dtype):
+        make = self._driver.maker(shape, dtype)
+
+        def counted(stream):
+            self.calls["empty"] += 1
+            return make(stream)
+
+        return counted
+
+    def launched(self, function):
+        self._queued(function, self._driver.current_stream())
+        return self._driver.launched(function)
+
+    def launch(self, function, pointers, stream):
+        self._queued(function, stream)
+        return self._driver.launch(function, pointers, stream)
+
+    def _queued(self, function, stream):
+        self.queue.append((function.kernel.name, stream))
 
     def __getattr__(self, name):
         found = getattr(self._driver, name)
@@ -20,13 +41,11 @@ class RecordingDriver:
 
         def counted(*args, **kwargs):
             self.calls[name] += 1
-            self.arguments[name] = args
-            if name == "launch":
-                self.launched.append((args[0].kernel.name, args[2]))
+            self.last[name] = args
             return found(*args, **kwargs)
 
         return counted
 
     def forget(self):
         self.calls.clear()
-        self.launched.clear()
+        self.queue.clear()

@@ -159,9 +159,13 @@ def test_kernels_go_to_the_stream_in_use(driver, monkeypatch):
     recording.forget()
     with new_stream(driver) as stream:
         result = compiled(x)
-        assert [where for _, where in recording.launched] == [stream]
-        # The stream waits for whoever wrote the input, the weight and the bias.
-        assert recording.calls["argument"] == 3
+        assert [where for _, where in recording.queue] == [stream]
+        # The stream waits for whoever wrote the input, the weight and the bias: once.
+        assert (recording.calls["argument"], recording.calls["arguments"]) == (0, 1)
+        for found, array in zip(
+            recording.last["arguments"][0], [x, module.weight.data, module.bias.data], strict=True
+        ):
+            assert found is array
         expected = floats(5, 7) @ cuda.to_host(module.weight.data).T + cuda.to_host(
             module.bias.data
         )

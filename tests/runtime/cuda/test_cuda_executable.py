@@ -36,7 +36,7 @@ def test_a_call_queues_its_kernels_in_order_and_waits_for_nothing(recording):
     for call in (lambda: compiled(x), lambda: compiled._call((x,), {})):
         recording.forget()
         call()
-        assert [name for name, _ in recording.launched] == names
+        assert [name for name, _ in recording.queue] == names
         # The output, and one piece for all that lies between.
         assert recording.calls["empty"] == 2
         assert recording.calls["to_host"] == recording.calls["synchronize"] == 0
@@ -194,5 +194,5 @@ def test_two_threads_call_the_same_and_other_modules_at_once(driver):
 def test_cubins_are_kept_on_disk_unless_caches_are_disabled(recording, disabled):
     compiled = minicomp.compile(lambda x: x + 1, options={"force_disable_caches": disabled})
     compiled(cuda.to_device(floats(3)))
-    _, _, use_disk_cache = recording.arguments["load"]
+    _, _, use_disk_cache = recording.last["load"]
     assert use_disk_cache is not disabled

@@ -176,22 +176,48 @@ def test_what_is_larger_than_the_bound_is_given_back_at_once():
     assert pool.figures().cached == 1024
 
 
-def test_garbage_collected_while_memory_is_taken_takes_none_of_it_away():
+@pytest.mark.parametrize("before", [True, False])
+def test_garbage_collected_while_memory_is_taken_takes_none_of_it_away(before):
     """Collecting garbage may give back so much that the cache is emptied, at any moment."""
 
-    class Interrupted(dict):
-        def get(self, key):
-            found = super().get(key)
+    class Interrupted(list):
+        is_first = True
+
+        def pop(self):
+            if not self.is_first:
+                return super().pop()
+            self.is_first = False
+            if before:
+                pool.empty_cache()
+            found = super().pop()
             pool.empty_cache()
             return found
 
     device = FakeDevice()
     pool = device.pool()
-    pool.take(1000, 0)  # and given back at once
-    pool._free = Interrupted(pool._free)
+    for size in (1000, 5000):
+        pool.take(size, 0)  # and given back at once
+    shelf = pool.shelf(1000, 0)
+    shelf.blocks = Interrupted(shelf.blocks)
     memory = pool.take(1000, 0)
     assert int(memory) not in device.released
+    assert len(device.released) == (2 if before else 1)
     assert pool.figures().cached == 0
+
+
+def test_a_stream_that_takes_over_several_arrays_waits_for_each_other_stream_once():
+    device = FakeDevice()
+    pool = device.pool()
+    arrays = [pool.take(1000, stream) for stream in (1, 1, 2, 3, 2)]
+    awaited = set()
+    for memory in arrays:
+        pool.hand_over(memory, 3, awaited)
+    assert device.ordered == [(3, 1), (3, 2)]
+    device.ordered.clear()
+    arrays.clear()
+    del memory
+    # Each piece of memory, before it is used again.
+    assert sorted(device.ordered) == [(1, 3), (1, 3), (2, 3), (2, 3)]
 
 
 def test_memory_that_cannot_be_put_in_order_is_nobodys_again(monkeypatch):
@@ -225,7 +251,7 @@ def test_a_full_device_gets_the_cache_back_before_anything_fails():
     assert device.allocations == 2
     with pytest.raises(CudaError, match=r"out of device memory: 4,096 bytes wanted, 2,048 in use"):
         pool.take(4096, 2)
-    assert pool.figures().in_use == second.size
+    assert pool.figures().in_use == second.shelf.size
 
 
 def test_sizes_are_few_and_waste_at_most_a_fifth():

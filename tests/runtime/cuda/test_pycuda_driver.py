@@ -160,6 +160,32 @@ def test_cupys_arrays_are_arguments_and_it_takes_outputs(gpu):
     np.testing.assert_array_equal(cupy.asnumpy(cupy.from_dlpack(array)), numbers(4, 6))
 
 
+def test_arrays_of_another_gpu_are_not_for_this_one(gpu):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two GPUs")
+    x = torch.ones(3, device="cuda:1")
+    for use in (gpu.argument, minicomp.compile(lambda x: x + 1)):
+        with pytest.raises(CudaError, match=r"a Tensor is on GPU 1, and minicomp uses GPU 0"):
+            use(x)
+    compiled = minicomp.compile(lambda x: x + 1)
+    for _ in range(2):
+        assert gpu.to_host(compiled(x.to("cuda:0"))).tolist() == [2, 2, 2]
+    with pytest.raises(CudaError, match="is on GPU 1"):
+        compiled(x)
+
+
+def test_where_an_array_is_is_looked_at_if_there_are_several_gpus(gpu, monkeypatch):
+    torch = pytest.importorskip("torch")
+    x = torch.ones(3, device="cuda")
+    monkeypatch.setattr(gpu, "_is_one_of_several", True)
+    assert gpu.argument(x).pointer == x.data_ptr()
+    assert gpu.argument(x[:0]).shape == (0,)
+    monkeypatch.setattr("minicomp.runtime.cuda.pycuda_array.DeviceArray.device_number", 1)
+    with pytest.raises(CudaError, match=r"on GPU 0, .* uses GPU 1, .*CUDA_VISIBLE_DEVICES=0"):
+        gpu.argument(x)
+
+
 def test_simulated_arrays_are_not_for_the_gpu(gpu, simulator):
     array = simulator.to_device(numbers(3))
     with pytest.raises(CudaError, match="in the simulator's memory and the GPU is in use"):
@@ -299,6 +325,10 @@ def test_a_process_ends_cleanly(first):
         "    return x\n"
         "thread = threading.Thread(target=work); thread.start(); thread.join()\n"
         "held = work(); print(minicomp.cuda.to_host(held).sum())\n"
+        "import pycuda.driver\n"
+        "stream = pycuda.driver.Stream()\n"
+        "with minicomp.cuda.stream(stream.handle): driver().argument(held)\n"
+        "del stream\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "256.0\n", "")
 
