@@ -1,5 +1,6 @@
 """What `import minicomp` loads, and that names which are loaded later are there all the same."""
 
+import os
 import pydoc
 import subprocess
 import sys
@@ -9,10 +10,15 @@ import pytest
 import minicomp
 
 
-def modules_after(statement: str) -> set[str]:
+def modules_after(statement: str, **variables: str) -> set[str]:
     """What a fresh interpreter has loaded once it has run a statement."""
     script = f"import sys\n{statement}\nprint(*sys.modules)"
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **variables},
+    )
     assert result.returncode == 0, result.stderr
     return set(result.stdout.split())
 
@@ -28,6 +34,21 @@ def test_neither_the_compiler_nor_llvm_nor_an_extra_is_imported():
 def test_a_name_that_is_loaded_later_can_be_imported(name):
     loaded = modules_after(f"from minicomp import {name}")
     assert minicomp._LATER[name] in loaded
+
+
+COMPILING = """
+import numpy as np, minicomp
+x = np.ones((8, 8), np.float32)
+minicomp.compile(lambda x: minicomp.softmax(x @ x, -1))(x)
+"""
+
+
+def test_a_program_that_is_found_compiled_loads_no_generator_and_nothing_that_compares(tmp_path):
+    rarely = {"minicomp.codegen.llvm_emitter", "minicomp.codegen.llvm_matmul"}
+    first = modules_after(COMPILING, MINICOMP_CACHE_DIR=str(tmp_path))
+    assert rarely <= first
+    again = modules_after(COMPILING, MINICOMP_CACHE_DIR=str(tmp_path))
+    assert again & {*rarely, "minicomp.selection.compare", "minicomp.explain"} == set()
 
 
 def test_all_names_are_listed_and_there():

@@ -88,13 +88,17 @@ def _emit_move_away(module: WaitingModule) -> None:
     allowed, placed = (module.slot(builder, index, field) for field in ("allowed", "placed"))
     size = literal(i64, WORDS * WORD_BITS // 8)
     builder.comment("has somebody else placed it since?")
-    module.call(builder, "pthread_getaffinity_np", thread, size, found)
+    failed = module.call(builder, "pthread_getaffinity_np", thread, size, found)
     builder.store(literal(i64, 0), changes)
     with counted_loop(builder, literal(i64, 0), literal(i64, WORDS), 1, "compared") as word:
         now, last = (builder.load(builder.gep(words, [word]), typ=i64) for words in (found, placed))
         others = builder.or_(builder.load(changes, typ=i64), builder.xor(now, last))
         builder.store(others, changes)
-    is_theirs = builder.icmp_unsigned("!=", builder.load(changes, typ=i64), literal(i64, 0))
+    is_theirs = builder.and_(
+        builder.icmp_signed("==", failed, literal(i32, 0)),
+        builder.icmp_unsigned("!=", builder.load(changes, typ=i64), literal(i64, 0)),
+        name="is_theirs",
+    )
     source = builder.select(is_theirs, found, allowed)
     with counted_loop(builder, literal(i64, 0), literal(i64, WORDS), 1, "word") as word:
         bits = builder.load(builder.gep(source, [word]), typ=i64)

@@ -16,6 +16,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from minicomp.ir import numpy_dtype
+from minicomp.runtime.threads import park
 from minicomp.selection.site import Shape
 from minicomp.selection.stillness import Stillness
 from minicomp.selection.timing import Clock, HostClock
@@ -85,7 +86,7 @@ class HostDevice:
 
     def clock(self) -> Clock:
         # Threads that spin after a call may be on a CPU that the next candidate needs.
-        return HostClock(Stillness().settle) if self.threads > 1 else HostClock()
+        return HostClock(park, Stillness().settle) if self.threads > 1 else HostClock()
 
     def is_usable(self) -> bool:
         return True

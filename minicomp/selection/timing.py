@@ -47,7 +47,7 @@ ROUNDS, TIE_ROUNDS = 25, 50
 #: With at least this many rounds, no more are begun beyond this time per candidate.
 ENOUGH_ROUNDS, ENOUGH_SECONDS = 3, 0.15
 #: After this many rounds, who was never within this factor of the leader's median leaves.
-HOPELESS_ROUNDS, HOPELESS_FACTOR = 3, 3.0
+HOPELESS_ROUNDS, HOPELESS_FACTOR = 3, 2.0
 #: After the first one, who is ten times as slow and takes longer than any hiccup of the machine.
 ENDLESS_FACTOR, ENDLESS_SECONDS = 10.0, 0.5
 
@@ -60,6 +60,10 @@ class Clock(Protocol):
     """Measures runs. `now()` is the time, in seconds, that budgets are counted in."""
 
     def now(self) -> float: ...
+
+    def settle(self) -> None:
+        """Wait until what others have left running has ended: after the check, whose reference a
+        library computes, and after each external. It is bounded."""
 
     def sample(self, name: str, run: Run) -> float:
         """Seconds per run of candidate `name`, from as many runs as that takes.
@@ -75,15 +79,21 @@ def _nothing() -> None:
 class HostClock:
     """The host's monotonic clock, around enough runs to be read exactly.
 
-    `settle()` is called before each sample: it ends what the previous candidate left running.
+    `park()` is called before each sample: it ends what one of minicomp's own kernels left running.
+    `settle()` does that for all others.
     """
 
-    def __init__(self, settle: Callable[[], None] = _nothing) -> None:
-        self.settle = settle
+    def __init__(
+        self, park: Callable[[], None] = _nothing, settle: Callable[[], None] = _nothing
+    ) -> None:
+        self.park, self._settle = park, settle
         self.best: dict[str, float] = {}  # seconds per run
 
     def now(self) -> float:
         return time.perf_counter()
+
+    def settle(self) -> None:
+        self._settle()
 
     def sample(self, name: str, run: Run) -> float:
         try:
@@ -94,7 +104,7 @@ class HostClock:
             raise RunFailed from error
 
     def _sample(self, name: str, run: Run) -> float:
-        self.settle()
+        self.park()
         if name not in self.best:
             self.best[name] = self._warm_up(run)
             if self.best[name] > LONG_SECONDS:
@@ -132,6 +142,9 @@ class InjectedClock:
 
     def now(self) -> float:
         return self.total
+
+    def settle(self) -> None:
+        pass
 
     def sample(self, name: str, run: Run) -> float:
         seconds = float(self.timer(name, _guarded(run)))
@@ -215,6 +228,7 @@ class Race:
     ):
         self.clock, self.deadline, self.progress = clock, deadline, progress
         self.running = list(contenders)
+        self.is_settled = False
 
     def timed(self) -> list[Contender]:
         """Who is still running and has a sample."""
@@ -249,6 +263,9 @@ class Race:
             if self.clock.now() >= self.deadline:
                 return False
             self.progress(f"{title}, {contender.name}")
+            if not self.is_settled:
+                self.clock.settle()
+            self.is_settled = not contender.is_external
             try:
                 contender.samples.append(self.clock.sample(contender.name, contender.run))
             except RunFailed as failed:

@@ -130,10 +130,27 @@ def test_a_slow_start_does_not_make_later_samples_short():
 
 def test_what_the_previous_candidate_left_running_is_ended_before_each_sample():
     events = []
-    clock = HostClock(settle=lambda: events.append("settle"))
+    clock = HostClock(park=lambda: events.append("park"))
     for _ in range(2):
         clock.sample("x", lambda: time.sleep(0.06) or events.append("run"))
-    assert events == ["settle", "run", "settle", "run"]
+    assert events == ["park", "run", "park", "run"]
+
+
+def test_a_race_settles_at_its_start_and_after_each_external():
+    events = []
+
+    class Clock(InjectedClock):
+        def settle(self):
+            events.append("settle")
+
+    clock = Clock(lambda name, run: events.append(name) or 1.0)
+    contenders = [Contender(name, lambda: None, name in "xy") for name in "abxy"]
+    race = Race(contenders, clock, 8.0, lambda text: None)
+    race.run()
+    assert events.count("settle") == 5 and len(events) == 8 + 5
+    for before, after in pairwise(events):
+        assert (after == "settle") == (before in "xy")
+    assert events[0] == "settle"
 
 
 def test_the_clock_measures_long_runs_one_at_a_time():

@@ -43,6 +43,9 @@ class EventClock:
     def now(self) -> float:
         return time.perf_counter()
 
+    def settle(self) -> None:
+        pass  # threads on the host do not disturb the device
+
     def sample(self, name: str, run: Run) -> float:
         try:
             if name not in self._warm:  # lazy loading, workspaces, caches of the host's

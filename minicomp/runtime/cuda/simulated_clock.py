@@ -46,6 +46,9 @@ class SimulatedClock:
     def now(self) -> float:
         return time.perf_counter()
 
+    def settle(self) -> None:
+        pass  # what is simulated is not disturbed
+
     def sample(self, name: str, run: Run) -> float:
         launches, seconds = self._tally.launches, self._tally.seconds
         before = time.perf_counter()
