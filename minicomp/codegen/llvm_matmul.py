@@ -192,23 +192,33 @@ class _MatmulEmission:
             for_range(builder, 0, plan.depth, step, "depth_block", depth_block)
 
     def _block(self, block: Block) -> None:
-        """Pack a block of b; then row panel by row panel, pack a and run the micro-kernels."""
+        """Pack a block of b; then, some rows after the others, pack a and run the micro-kernels."""
         schedule = self.schedule
-        row_extent, column_extent = self.plan.rows.extent, self.plan.columns.extent
 
         def columns(body: Callable[[Size, int], None]) -> None:
-            self._tiles(block.columns, column_extent, schedule.tile_columns, "column", body)
+            extent = self.plan.columns.extent
+            self._tiles(block.columns, extent, schedule.tile_columns, "column", body)
 
         def row_panel(row: Size, height: int) -> None:
-            if schedule.pack_a:
-                self.builder.comment("pack these rows of a")
-                self._pack_a(block, row, height)
             self.builder.comment("one micro-kernel call per tile")
             columns(lambda column, width: self._tile(block, row, height, column, width))
 
+        def packed_rows(first: Size) -> None:
+            part = self._part(block.rows, first, self.plan.packed_rows)
+            self.first_packed = part.begin
+            self._pack_a(block, part)
+            self._row_panels(part, row_panel)
+
         if schedule.pack_b:
-            self._pack_block(block, columns)
-        self._tiles(block.rows, row_extent, schedule.tile_rows, "row", row_panel)
+            self._pack_b(block, columns)
+        if schedule.pack_a:
+            step = self.plan.packed_rows
+            for_range(self.builder, block.rows.begin, block.rows.end, step, "rows", packed_rows)
+        else:
+            self._row_panels(block.rows, row_panel)
+
+    def _row_panels(self, part: Range, body: Callable[[Size, int], None]) -> None:
+        self._tiles(part, self.plan.rows.extent, self.schedule.tile_rows, "row", body)
 
     def _tiles(
         self, part: Range, extent: int, step: int, name: str, body: Callable[[Size, int], None]
@@ -236,40 +246,64 @@ class _MatmulEmission:
 
     # --- what the loops call ---
 
-    def _pack_a(self, block: Block, row: Size, height: int) -> None:
-        packed = self.plan.operand_a(height)
-        first = self._element(self.plan.source_a, self.a, row, block.k)
-        packer = self._packer(f"pack_a_{height}", self.plan.source_a, packed, height)
-        self.builder.call(packer, [first, self.packed_a, value(block.depth)])
+    def _pack_a(self, block: Block, part: Range) -> None:
+        """Pack these rows of a."""
+        source = self.plan.source_a
 
-    def _pack_block(
+        def pack(row: Size, height: int, k: Size, depth: Size) -> None:
+            first = self._element(source, self.a, row, add(self.builder, block.k, k))
+            packed = self.plan.operand_a(height)
+            packer = self._packer(f"pack_a_{height}", source, packed, height)
+            place = self._element(packed, self._panel_a(row), 0, k)
+            self.builder.call(packer, [first, place, value(depth)])
+
+        self.builder.comment("pack these rows of a")
+        self._pack(block, source, lambda body: self._row_panels(part, body), pack)
+
+    def _pack_b(
         self, block: Block, panels: Callable[[Callable[[Size, int], None]], None]
     ) -> None:
-        """Pack a block of b: a few rows at a time across all panels, or one panel at a time."""
+        """Pack a block of b."""
+        source = self.plan.source_b
+
+        def pack(column: Size, width: int, k: Size, depth: Size) -> None:
+            first = self._element(source, self.b, column, add(self.builder, block.k, k))
+            packed = self.plan.operand_b(width)
+            packer = self._packer(f"pack_b_{width}", source, packed, width)
+            place = self._element(packed, self._panel_b(block, column), 0, k)
+            self.builder.call(packer, [first, place, value(depth)])
+
+        self.builder.comment("pack a block of b")
+        self._pack(block, source, panels, pack)
+
+    def _pack(
+        self,
+        block: Block,
+        source: Operand,
+        panels: Callable[[Callable[[Size, int], None]], None],
+        pack: Callable[[Size, int, Size, Size], None],
+    ) -> None:
+        """Pack panels: a few values of k at a time across all of them, or one panel at a time."""
         builder = self.builder
-        step = ROWS_AT_A_TIME if self.plan.source_b.lane_stride == 1 else self.schedule.block_depth
+        step = ROWS_AT_A_TIME if source.lane_stride == 1 else self.schedule.block_depth
 
-        def rows(k: Size) -> None:
-            depth = minimum(builder, subtract(builder, block.depth, k), step, "rows")
-            panels(lambda column, width: self._pack_b(block, column, width, k, depth))
+        def few(k: Size) -> None:
+            depth = minimum(builder, subtract(builder, block.depth, k), step, "few")
+            panels(lambda lane, lanes: pack(lane, lanes, k, depth))
 
-        builder.comment("pack a block of b")
-        for_range(builder, 0, block.depth, step, "first_row", rows)
-
-    def _pack_b(self, block: Block, column: Size, width: int, k: Size, depth: Size) -> None:
-        """`depth` rows of a panel, from row k of the block on."""
-        builder, packed = self.builder, self.plan.operand_b(width)
-        first = self._element(self.plan.source_b, self.b, column, add(builder, block.k, k))
-        panel = self._panel_b(block, column)
-        place = element(builder, panel, multiply(builder, k, packed.depth_stride), self.number)
-        packer = self._packer(f"pack_b_{width}", self.plan.source_b, packed, width)
-        builder.call(packer, [first, place, value(depth)])
+        for_range(builder, 0, block.depth, step, "first_k", few)
 
     def _packer(self, name: str, source: Operand, packed: Operand, lanes: int) -> ir.Function:
         if name not in self.packers:
             width = self.schedule.vector_width
             self.packers[name] = emit_packer(self.module, name, source, packed, lanes, width)
         return self.packers[name]
+
+    def _panel_a(self, row: Size) -> ir.Value:
+        """Where the packed panel of a that begins at `row` lies."""
+        offset = subtract(self.builder, row, self.first_packed)
+        offset = multiply(self.builder, offset, self.schedule.block_depth)
+        return element(self.builder, self.packed_a, offset, self.number)
 
     def _panel_b(self, block: Block, column: Size) -> ir.Value:
         """Where the packed panel of b that begins at `column` lies."""
@@ -283,7 +317,7 @@ class _MatmulEmission:
         if (height, width) not in self.tiles:
             self.tiles[height, width] = emit_tile(self.module, plan, height, width, self.target)
         if schedule.pack_a:
-            a = self.packed_a
+            a = self._panel_a(row)
         else:
             a = self._element(plan.source_a, self.a, row, block.k)
         if schedule.pack_b:

@@ -8,7 +8,8 @@ In: a `MatmulKernel` and a `CpuMatmulSchedule`. Out: a `Plan`, whose numbers are
 (4, 8, 2, 2)
 
 The loops that a plan describes are Goto's (Goto and van de Geijn, "Anatomy of high-performance
-matrix multiplication", 2008), with one change: a row panel of `a` is packed just before use.
+matrix multiplication", 2008), with one change: a row panel of `a` is packed just before use, or a few
+where `a` is transposed.
 
     for unit:                                  # parallel: a piece of the columns (or rows)
       for batch:
@@ -16,10 +17,11 @@ matrix multiplication", 2008), with one change: a row panel of `a` is packed jus
           for column block:                    # block_columns
             for depth block:                   # block_depth
               pack the block of b              # stays in the L2 cache
-              for row panel:                   # tile_rows
-                pack the panel of a            # stays in the L1 cache
-                for column tile:               # tile_columns
-                  micro-kernel                 # the tile's sums stay in registers
+              for packed rows:
+                pack these rows of a
+                for row panel:                 # tile_rows: stays in the L1 cache
+                  for column tile:             # tile_columns
+                    micro-kernel               # the tile's sums stay in registers
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ from minicomp.kernels.indexing import LoopVariable
 
 #: workspace parts start on a cache line, so that no vector straddles two
 CACHE_LINE = 64
+#: Row panels of a transposed a that are packed together. One of 12 rows is less than a cache line
+#: of each column of a; 16 of them are twelve lines, which the CPU reads ahead of.
+PANELS_AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
@@ -225,6 +230,14 @@ class Plan:
         dtype = self.kernel.accumulate
         return Operand(dtype, dtype, 1, rows, self.itemsize)
 
+    @property
+    def packed_rows(self) -> int:
+        """Rows of a that are packed at a time: those of one tile, but of many where rows are
+        neighbours in memory."""
+        tile = self.schedule.tile_rows
+        together = PANELS_AT_A_TIME if self.a.row_stride == 1 else 1
+        return tile * min(together, _ceil_div(self.kept_rows, tile))
+
     def operand_b(self, columns: int) -> Operand:
         """b as the micro-kernel for tiles of `columns` columns sees it."""
         dtype, width = self.kernel.accumulate, self.panel_width(columns)
@@ -270,7 +283,7 @@ class Plan:
         """Independent pieces of work; 0 where the output is empty."""
         return self.batch_pieces * self.row_pieces * self.column_pieces
 
-    # Workspace: [packed panel of a] [packed block of b] [sums kept between depth blocks].
+    # Workspace: [packed rows of a] [packed block of b] [sums kept between depth blocks].
 
     @property
     def itemsize(self) -> int:
@@ -278,10 +291,10 @@ class Plan:
 
     @property
     def packed_a_bytes(self) -> int:
-        """One row panel."""
+        """The rows that are packed at a time."""
         if not self.schedule.pack_a:
             return 0
-        return _lines(self.schedule.tile_rows * self.schedule.block_depth * self.itemsize)
+        return _lines(self.packed_rows * self.schedule.block_depth * self.itemsize)
 
     @property
     def kept_rows(self) -> int:

@@ -483,3 +483,12 @@ def test_the_plan_counts_units_and_workspace():
     # a panel of 3 x 8, a block of 8 x 16, and 6 x 16 sums, each in whole cache lines
     assert plan.workspace == 128 + 512 + 384
     assert workspace(kernel, plan.schedule) == 2 * plan.workspace
+
+
+def test_many_panels_of_a_transposed_a_are_packed_together():
+    schedule = packed(tile_rows=2, block_rows=40)
+    plan = Plan(matmul_kernel(77, 20, 18, a="transposed"), schedule)
+    assert plan.packed_rows == 2 * 16
+    assert Plan(matmul_kernel(7, 20, 18, a="transposed"), schedule).packed_rows == 2 * 4
+    assert Plan(matmul_kernel(77, 20, 18), schedule).packed_rows == 2
+    check(plan.kernel, schedule)  # blocks of 40 and 37 rows, in groups of 32 and 8, 32 and 5
