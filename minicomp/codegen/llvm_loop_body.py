@@ -80,6 +80,8 @@ class LoopBody:
     def _fold(
         self, reduction: Reduction, accumulators: Accumulators, copy: int, visit: ScalarVisitor
     ) -> ir.Value:
+        if reduction.op == "cumsum" and self.emitter.vector in self.kernel.inner:
+            return accumulators.scan(reduction, visit(reduction.scalar))
         root = squared(reduction)
         if root is not None and self.emitter.has_avx512:
             return accumulators.fold_square(reduction, copy, visit(root))

@@ -199,9 +199,7 @@ class _LoopEmission:
                 self.body.element(sweep, bounds[row], sums[row], 0, uniform[row])
             return [accumulators.finish() for accumulators in sums]
         *nest, last = self.kernel.inner
-        scan = any(reduction.op == "cumsum" for reduction in sweep.reductions)
-        # A scan goes from element to element: one lane, one copy.
-        width, unroll = (1, 1) if scan else (self.schedule.vector_width, self.schedule.unroll)
+        width, unroll = self.schedule.vector_width, self.schedule.unroll
         with ExitStack() as loops:
             inner = self._enter(loops, nest)
             for span in spans(last.extent, width, unroll):

@@ -74,6 +74,34 @@ class Accumulators:
         root = emitter.splat(root, lanes)
         return self._update(slot, lambda old: (emitter.fma(root, root, old[0]),))
 
+    def scan(self, reduction: Reduction, value: ir.Value) -> ir.Value:
+        """The running results at each lane, the lanes being neighbours in one row.
+
+        In steps of 1, 2, 4, ... lanes, each of which completes groups twice as wide (Sklansky,
+        "Conditional-sum addition logic", 1960). One vector waits for the one before only for an
+        addition of scalars.
+        """
+        emitter, lanes = self.emitter, self.emitter.width
+        slot, element = self._slot(reduction, 0, 1), REGISTER[reduction.dtype]
+        value = emitter.splat(emitter.convert(value, reduction.dtype), lanes)
+        nothing = literal(element, identity(reduction.op, reduction.dtype), lanes)
+        distance = 1
+        while distance < lanes:
+            # What every other group lacks is the last lane of the group before it.
+            picks = [
+                lanes + (lane & -distance) - 1 if lane & distance else 0 for lane in range(lanes)
+            ]
+            mask = ir.Constant(ir.VectorType(i32, lanes), picks)
+            moved = self.builder.shuffle_vector(nothing, value, mask)
+            value = self._combine(reduction, (moved,), (value,))[0]
+            distance *= 2
+        before = self._load(slot)
+        self._update(slot, lambda old: self._combine(reduction, old, (self._last(value),)))
+        return self._combine(reduction, before, (value,))[0]
+
+    def _last(self, x: ir.Value) -> ir.Value:
+        return self._part(x, lanes_of(x) - 1, 1) if lanes_of(x) > 1 else x
+
     def _update(self, slot: _Slot, change: Callable[[State], State]) -> ir.Value:
         new = change(self._load(slot))
         for pointer, component in zip(slot.pointers, new, strict=True):

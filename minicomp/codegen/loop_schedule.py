@@ -139,9 +139,6 @@ def vector_axis(kernel: LoopKernel) -> str:
     score = 0
     for _, index in accesses(kernel):
         score += (index.coefficient(inner) == 1) - (index.coefficient(outer) == 1)
-    if _scans(kernel):
-        # A scan along its own axis has one lane; rows side by side have as many as are gathered.
-        return "outer" if score <= 0 else "inner"
     return "outer" if score < 0 else "inner"
 
 

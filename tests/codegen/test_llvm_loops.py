@@ -155,6 +155,15 @@ def test_unrolled_copies_have_accumulators_of_their_own():
     assert slots(4) == 4
 
 
+def test_a_scan_along_a_row_adds_up_lanes_in_as_many_steps_as_their_number_has_bits():
+    kernel = kernel_of("%x: f32[8,64]", "%0 = cumsum(%x) {axis=1} : f32[8,64]")
+    for width, steps in ((16, 4), (4, 2)):
+        text = emitted(kernel, "inner", width)
+        assert text.count(f"fadd <{width} x float>") == steps + 1  # and what came before
+        assert text.count("fadd float") == 1
+    assert "shufflevector" not in emitted(kernel, "inner", 1)
+
+
 STREAMS = LoopSchedule("outer", 16, 1, streams=True)
 ALIGNED = Alignments(own=64)
 

@@ -98,6 +98,9 @@ def scans(graph):
     running = graph.add("cumsum", x, axis=1)
     graph.output("mul", running, x)
     graph.output("cumsum", graph.input(plain_array((3, 19, 5), "int32")), axis=1)
+    graph.output("cumsum", graph.input(tied_array((9, 67), "float32")), axis=1)
+    total = graph.add("sum", running, axes=(1,), keepdims=True)
+    graph.output("div", running, graph.add("broadcast", total, shape=x.shape))
 
 
 def mixed_dtypes(graph):
@@ -166,7 +169,7 @@ def test_random_graphs_under_any_schedule(graph, seed, schedule):
 
 @pytest.mark.skipif(host_target().architecture != "x86_64", reason="x86-64's older CPUs")
 @pytest.mark.parametrize("cpu", ["haswell", "x86-64-v2"])
-@pytest.mark.parametrize("build", [softmax, layer_norm, folds, picks, mixed_dtypes, gathers])
+@pytest.mark.parametrize("build", [softmax, layer_norm, folds, picks, scans, mixed_dtypes, gathers])
 def test_older_cpus_run_it_too(build, cpu):
     target = Target.for_cpu(cpu)
     if target.vector_bits > host_target().vector_bits:
