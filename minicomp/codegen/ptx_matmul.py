@@ -159,9 +159,11 @@ class _MatmulEmission:
     def _fragments(self) -> Fragments:
         plan = self.plan
         warp, lane = self.thread // 32, self.thread % 32
+        of_tile = warp % plan.tile_warps
         place = WarpPlace(
-            warp // plan.warps_across * plan.schedule.warp_rows,
-            warp % plan.warps_across * plan.schedule.warp_columns,
+            of_tile // plan.warps_across * plan.schedule.warp_rows,
+            of_tile % plan.warps_across * plan.schedule.warp_columns,
+            warp // plan.tile_warps * plan.group_depth,
             lane,
         )
         family = SimtFragments if plan.schedule.family == "simt" else MmaFragments

@@ -20,7 +20,6 @@ from minicomp.codegen.ptx_emitter import PTXEmitter
 from minicomp.codegen.ptx_lanes import Lanes
 from minicomp.codegen.ptx_matmul_fragments import Fragments
 from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan
-from minicomp.codegen.ptx_matmul_tiles import CHUNK
 from minicomp.codegen.ptx_memory import Point
 from minicomp.codegen.ptx_types import REGISTER, Register
 from minicomp.codegen.scalar import ScalarVisitor
@@ -101,13 +100,14 @@ class Epilogue:
         # Copies that fill with zeros what lies beyond the last tile may still be on their way.
         builder.cp_async_wait(0)
         builder.barrier()
-        first = value(fragments.row * pitch + fragments.column * size)
+        group = thread // (32 * plan.tile_warps) * plan.staged_bytes
+        first = value(group + fragments.row * pitch + fragments.column * size)
         place = builder.add(shared, first)
         for run in fragments.runs():
             builder.store("shared", kind, place, run.sums, run.row * pitch + run.column * size)
         builder.barrier()
         builder.comment("epilogue, some rows of the tile at a time")
-        vector = CHUNK // size
+        vector = plan.vector
         across = plan.schedule.block_columns // vector
         rows = plan.threads // across  # at a time
         row, column = thread // across, thread % across * vector
@@ -119,8 +119,17 @@ class Epilogue:
             passed = LoopVariable("rows", plan.schedule.block_rows)
             here = self.emitter.indices.bind(passed, counter) + row
             place = builder.add(shared, value(here * pitch + column * size))
-            sums = builder.load_vector("shared", kind, vector, place)
-            self._store_run(here, column, tuple(sums))
+            self._store_run(here, column, self._added_up(place))
+
+    def _added_up(self, place: Register) -> tuple[Register, ...]:
+        """A vector of staged sums: those of all groups together."""
+        builder, plan, kind = self.builder, self.plan, REGISTER[self.plan.kernel.accumulate]
+        sums = builder.load_vector("shared", kind, plan.vector, place)
+        for group in range(1, plan.schedule.depth_groups):
+            offset = group * plan.staged_bytes
+            others = builder.load_vector("shared", kind, plan.vector, place, offset)
+            sums = [builder.add(a, b) for a, b in zip(sums, others, strict=True)]
+        return tuple(sums)
 
     def _load_ahead(self, column: Index, vector: int) -> None:
         """What is the same for all rows is loaded before the loop over them."""

@@ -17,10 +17,12 @@ from minicomp.kernels.indexing import Index
 
 @dataclass(frozen=True)
 class WarpPlace:
-    """Where a warp's tile begins within the block's, and which of the warp's threads this is."""
+    """Where a warp's tile begins within the block's, where its part of the depth, and which of the
+    warp's threads this is."""
 
     row: Index
     column: Index
+    depth: Index
     lane: Index
 
 

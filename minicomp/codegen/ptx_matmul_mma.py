@@ -46,13 +46,14 @@ class OperandFragments:
         tile: OperandTile,
         stage_offset: int,
         first: Index,
+        first_depth: Index,
         lane: Index,
         extent: int,
-        step_depth: int,
+        steps: int,
         lanes_first: bool,
     ):
         self.builder, self.tile, self.stage_offset = builder, tile, stage_offset
-        self.step_depth, self.lanes_first = step_depth, lanes_first
+        self.step_depth, self.lanes_first = MMA_OPERANDS[tile.dtype][1], lanes_first
         self.registers = [
             [[builder.register("b32", tile.name) for _ in range(4)] for _ in range(extent // GROUP)]
             for _ in range(2)
@@ -60,12 +61,13 @@ class OperandFragments:
         #: ldmatrix transposes two-byte elements only
         self.by_elements = tile.inner == "lanes" and tile.itemsize == 4
         along, depth = self._place(lane)
+        depth = first_depth + depth
         by_lanes = tile.inner == "lanes"
         outer, inner = (depth, first + along) if by_lanes else (first + along, depth)
         self.place = SharedPlace(builder, indices, tile.shared, outer, inner)
         #: by the offset in a tile: the address in the stage that is read
         self.addresses: dict[Register, Register] = {}
-        for step in range(tile.depth // step_depth):
+        for step in range(steps):
             for group in range(extent // GROUP):
                 offset, _ = self._offset(step, group)
                 if offset not in self.addresses:
@@ -121,11 +123,12 @@ class MmaFragments:
         self.kind, depth = MMA_OPERANDS[plan.a.dtype]
         self.shape = f"m16n8k{depth}"
         self.a = OperandFragments(
-            builder, indices, plan.a, 0, warp.row, warp.lane, schedule.warp_rows, depth, True
-        )
+            builder, indices, plan.a, 0, warp.row, warp.depth, warp.lane, schedule.warp_rows,
+            plan.steps, lanes_first=True,
+        )  # fmt: skip
         self.b = OperandFragments(
-            builder, indices, plan.b, plan.a.shared.nbytes, warp.column, warp.lane,
-            schedule.warp_columns, depth, False,
+            builder, indices, plan.b, plan.a.shared.nbytes, warp.column, warp.depth, warp.lane,
+            schedule.warp_columns, plan.steps, lanes_first=False,
         )  # fmt: skip
         self.row, self.column = warp.row + warp.lane // 4, warp.column + warp.lane % 4 * 2
         builder.comment("sums of products")

@@ -57,6 +57,9 @@ class GpuMatmulSchedule(MatmulSchedule):
       each warp computes a tile of `warp_rows` x `warp_columns`, by multiplying single numbers, or
       by the tensor cores (float32 is then rounded to TF32). `lane_rows` of a warp's 32 threads are
       along the rows ("simt"). Copies of the next tile are started in `copy_parts`, one a step.
+      With several `depth_groups`, so many warps have the same tile of the output: each multiplies
+      its part of each tile of the depth, and in the end their sums are added up. Small outputs
+      then keep as many warps busy as large ones, with tiles as large for each thread.
 
     Blocks start in an order that visits `group_rows` tiles down before it goes on to the right, so
     that those at work at a time share operands in the L2 cache.
@@ -71,15 +74,18 @@ class GpuMatmulSchedule(MatmulSchedule):
     stages: int = 3
     copy_parts: int = 2
     group_rows: int = 8
+    depth_groups: int = 1
 
     @property
     def label(self) -> str:
         """What a candidate with this schedule is called. `simt_128x128x8_64x64_3`: blocks of
-        128x128, 8 deep, warps of 64x64, three stages."""
+        128x128, 8 deep, warps of 64x64, three stages; `simt_64x32x64_64x32_3_by8`: eight warps,
+        which share the depth."""
         if self.family in ("naive", "reduction"):
             return self.family
         block = f"{self.block_rows}x{self.block_columns}x{self.block_depth}"
-        return f"{self.family}_{block}_{self.warp_rows}x{self.warp_columns}_{self.stages}"
+        shared = f"_by{self.depth_groups}" if self.depth_groups > 1 else ""
+        return f"{self.family}_{block}_{self.warp_rows}x{self.warp_columns}_{self.stages}{shared}"
 
 
 @dataclass(frozen=True)
@@ -107,7 +113,8 @@ class GpuMatmulPlan:
         if schedule.family == "naive":
             return "a block has at most 1024 threads" if self.threads > 1024 else ""
         powers = [schedule.block_rows, schedule.block_columns, schedule.block_depth,
-                  schedule.warp_rows, schedule.warp_columns, schedule.lane_rows]  # fmt: skip
+                  schedule.warp_rows, schedule.warp_columns, schedule.lane_rows,
+                  schedule.depth_groups]  # fmt: skip
         if any(size & (size - 1) for size in powers):
             return "sizes of tiles must be powers of two"
         if schedule.block_rows < schedule.warp_rows:
@@ -118,8 +125,11 @@ class GpuMatmulPlan:
             return "a block has at most 1024 threads"
         if schedule.stages < 2:
             return "copies need two stages at least"
-        if schedule.block_depth < 2 * self.step_depth:
-            return f"block_depth must be at least {2 * self.step_depth}, for two steps"
+        if schedule.block_depth < 2 * self.step_depth * schedule.depth_groups:
+            least = 2 * self.step_depth * schedule.depth_groups
+            return f"block_depth must be at least {least}, for two steps"
+        if schedule.depth_groups > 1 and self.thread_sums < schedule.depth_groups * self.vector:
+            return f"a thread must have {schedule.depth_groups * self.vector} sums to share"
         return self._simt_complaint() if schedule.family == "simt" else self._mma_complaint()
 
     def _simt_complaint(self) -> str:
@@ -176,7 +186,22 @@ class GpuMatmulPlan:
     def threads(self) -> int:
         if self.schedule.family == "naive":
             return self.schedule.block_rows * self.schedule.block_columns
-        return 32 * self.warps_down * self.warps_across
+        return 32 * self.tile_warps * self.schedule.depth_groups
+
+    @property
+    def tile_warps(self) -> int:
+        """Warps that the tile of the output is cut into."""
+        return self.warps_down * self.warps_across
+
+    @property
+    def thread_sums(self) -> int:
+        """How many sums a thread has."""
+        return self.schedule.warp_rows * self.schedule.warp_columns // 32
+
+    @property
+    def vector(self) -> int:
+        """Sums that one access of shared memory moves."""
+        return CHUNK // ITEMSIZE[self.kernel.accumulate]
 
     @property
     def tiles_down(self) -> int:
@@ -205,8 +230,13 @@ class GpuMatmulPlan:
 
     @property
     def steps(self) -> int:
-        """Steps of one tile of the depth."""
-        return self.schedule.block_depth // self.step_depth
+        """Steps of one tile of the depth, or of each group's part of it."""
+        return self.group_depth // self.step_depth
+
+    @property
+    def group_depth(self) -> int:
+        """How much of a tile's depth each group of warps does."""
+        return self.schedule.block_depth // self.schedule.depth_groups
 
     @property
     def lane_columns(self) -> int:
@@ -281,16 +311,22 @@ class GpuMatmulPlan:
         """What a block needs: the ring, and later, in its place, the sums if they are staged."""
         if self.schedule.family not in ("simt", "mma"):
             return 0
-        staged = self.schedule.block_rows * self.staged_pitch if self.is_staged else 0
+        staged = self.schedule.depth_groups * self.staged_bytes if self.is_staged else 0
         return max(self.schedule.stages * self.stage_bytes, staged)
 
     # The epilogue.
 
     @property
     def is_staged(self) -> bool:
-        """Whether sums go through shared memory to a loop that has a long epilogue only once."""
-        sums = self.schedule.warp_rows * self.schedule.warp_columns // 32
-        return sums * count_operations(self.kernel.store.scalar) > INLINE_OPERATIONS
+        """Whether sums go through shared memory: to be added up, or to a loop that has a long
+        epilogue only once."""
+        operations = self.thread_sums * count_operations(self.kernel.store.scalar)
+        return self.schedule.depth_groups > 1 or operations > INLINE_OPERATIONS
+
+    @property
+    def staged_bytes(self) -> int:
+        """What the staged sums of one group take."""
+        return self.schedule.block_rows * self.staged_pitch
 
     @property
     def staged_pitch(self) -> int:

@@ -9,7 +9,8 @@ reach, and a model of one line: multiprocessors work side by side, each on one t
     seconds ~ tiles of the busiest multiprocessor * size of a tile / share of the peak
 
 So a large product gets large tiles, which share what they load; a small one small tiles, of which
-there are enough for all. A product with a vector is bound by memory: a reduction kernel does it.
+there are enough for all, and which several warps work on, each on its part of the depth. A product
+with a vector is bound by memory: a reduction kernel does it.
 
 `precision` is `matmul_precision`: with "highest" float32 operands are multiplied as they are. With
 "high" and "medium" the tensor cores may round them to TF32 (10 bits of mantissa). "medium" would
@@ -33,6 +34,9 @@ MOST = 6
 HOPELESS = 3.0
 #: Multiplications up to which the naive kernel is among the candidates.
 SMALL = 1 << 20
+#: Warps share the depth where there are so many tiles of it: what is done once for an output, at
+#: the beginning and in the end, takes longer then.
+SHARED_TILES = 4
 #: Registers of a thread that may hold elements on their way to shared memory.
 COPY_REGISTERS = 32
 
@@ -50,6 +54,7 @@ class Tile:
     stages: int
     share: float
     lane_rows: int = 4
+    groups: int = 1
 
 
 SIMT_TILES = (
@@ -65,6 +70,11 @@ SIMT_TILES = (
     Tile(32, 32, 16, 16, 16, 3, 0.45),
     Tile(16, 64, 16, 16, 32, 3, 0.35),
     Tile(64, 16, 16, 16, 32, 3, 0.35),
+    Tile(64, 64, 64, 32, 32, 3, 0.92, lane_rows=8, groups=4),
+    Tile(32, 64, 32, 64, 32, 3, 0.78, groups=8),
+    Tile(64, 32, 64, 32, 64, 3, 0.77, lane_rows=8, groups=8),
+    Tile(16, 64, 16, 64, 64, 3, 0.72, lane_rows=2, groups=4),
+    Tile(32, 32, 32, 32, 32, 3, 0.68, groups=4),
 )
 #: For float64 and int64: half as many numbers fit into registers.
 WIDE_SIMT_TILES = (
@@ -88,6 +98,13 @@ MMA_TILES = (
     Tile(64, 16, 16, 16, 2, 4, 0.25),
     Tile(16, 32, 16, 16, 2, 5, 0.15),
     Tile(32, 16, 16, 16, 2, 5, 0.15),
+    Tile(128, 64, 64, 64, 1, 4, 0.86, groups=2),
+    Tile(64, 64, 32, 64, 2, 4, 0.75, groups=2),
+    Tile(32, 64, 32, 64, 2, 4, 0.50, groups=4),
+    Tile(64, 32, 64, 32, 2, 4, 0.49, groups=2),
+    Tile(16, 64, 16, 64, 2, 5, 0.40, groups=4),
+    Tile(16, 64, 16, 64, 4, 4, 0.30, groups=8),
+    Tile(16, 32, 16, 32, 4, 5, 0.17, groups=4),
 )
 NAIVE = GpuMatmulSchedule("naive", block_rows=8, block_columns=32)
 REDUCTION = GpuMatmulSchedule("reduction")
@@ -128,12 +145,15 @@ def _tiled(
         schedule = GpuMatmulSchedule(
             family, tile.rows, tile.columns, depth, tile.warp_rows, tile.warp_columns,
             tile.lane_rows, tile.stages, copy_parts=3 if family == "mma" else 2,
+            depth_groups=tile.groups,
         )  # fmt: skip
         plan = GpuMatmulPlan(kernel, schedule)
-        while copy_registers(plan) > COPY_REGISTERS and depth > 2 * plan.step_depth:
+        while copy_registers(plan) > COPY_REGISTERS and plan.steps > 2:
             depth //= 2
             schedule = replace(schedule, block_depth=depth)
             plan = GpuMatmulPlan(kernel, schedule)
+        if tile.groups > 1 and plan.depth_tiles < SHARED_TILES:
+            continue
         if copy_registers(plan) <= COPY_REGISTERS and plan.shared_bytes <= target.shared_bytes:
             yield schedule, _duration(plan, tile, target)
 
@@ -163,8 +183,7 @@ def _copy_factor(plan: GpuMatmulPlan) -> float:
     if plan.schedule.family != "simt":
         return 1.0
     accesses = sum(_accesses(operand) for operand in (plan.a, plan.b)) / plan.threads
-    schedule = plan.schedule
-    multiplications = schedule.warp_rows * schedule.warp_columns // 32 * schedule.block_depth
+    multiplications = plan.thread_sums * plan.group_depth
     per_thousand = 1024 * accesses / multiplications
     return max(0.8, 1 - 0.007 * max(0.0, per_thousand - 8))
 

@@ -19,9 +19,7 @@ from minicomp.codegen.ptx_index import IndexRegisters
 from minicomp.codegen.ptx_matmul_fragments import Run, WarpPlace
 from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan
 from minicomp.codegen.ptx_matmul_shared import SharedPlace
-from minicomp.codegen.ptx_matmul_tiles import CHUNK
 from minicomp.codegen.ptx_types import REGISTER, Register
-from minicomp.ir import ITEMSIZE
 from minicomp.kernels.indexing import Index
 
 
@@ -51,11 +49,11 @@ class SimtFragments:
         self.builder, self.indices, self.plan = builder, indices, plan
         self.kind = REGISTER[plan.kernel.accumulate]
         schedule, columns = plan.schedule, plan.lane_columns
-        vector = CHUNK // ITEMSIZE[plan.kernel.accumulate]
-        width_a = min(vector, schedule.warp_rows // schedule.lane_rows)
-        width_b = min(vector, schedule.warp_columns // columns)
+        width_a = min(plan.vector, schedule.warp_rows // schedule.lane_rows)
+        width_b = min(plan.vector, schedule.warp_columns // columns)
         self.row = warp.row + warp.lane // columns * width_a
         self.column = warp.column + warp.lane % columns * width_b
+        self.depth = warp.depth
         self.a = self._side("a", self.row, width_a, schedule.lane_rows)
         self.b = self._side("b", self.column, width_b, columns)
         builder.comment("sums of products")
@@ -77,7 +75,7 @@ class SimtFragments:
             ]
             for _ in range(2)
         ]
-        place = SharedPlace(builder, self.indices, tile.shared, Index(), first)
+        place = SharedPlace(builder, self.indices, tile.shared, self.depth, first)
         offset = 0 if name == "a" else plan.a.shared.nbytes
         address = builder.register("u32", f"{name}_fragment")
         return Side(width, lanes * width, place, offset, address, numbers)

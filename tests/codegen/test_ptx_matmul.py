@@ -108,6 +108,17 @@ def test_depths_that_leave_something_over(k):
         check(matmul_kernel(20, 24, k, a, b, dtype="float16", alignment=256), mma())
 
 
+@pytest.mark.parametrize("dtype, precision", ARITHMETIC)
+@pytest.mark.parametrize("m, n, k", [(32, 32, 64), (45, 67, 70), (3, 33, 5), (33, 70, 0)])
+@pytest.mark.parametrize("groups", [2, 4])
+def test_warps_that_share_the_depth(groups, m, n, k, dtype, precision):
+    family = mma if dtype.endswith("16") or precision == "high" else simt
+    schedule = family(dtype, block_depth=128) if family is mma else simt(block_depth=16)
+    check(
+        matmul_kernel(m, n, k, dtype=dtype, alignment=256), replace(schedule, depth_groups=groups)
+    )
+
+
 @pytest.mark.parametrize("stages", [2, 3, 4, 6])
 @pytest.mark.parametrize("k", [8, 16, 40, 100])
 def test_more_and_fewer_stages_than_tiles(stages, k):
@@ -235,17 +246,21 @@ def test_any_schedule_that_fits_computes_the_product(m, n, k, a, b, data):
     dtype = data.draw(st.sampled_from(["float32", "float16", "bfloat16"]))
     family = data.draw(st.sampled_from(["simt", "mma"]))
     warp_rows, warp_columns = data.draw(powers), data.draw(powers)
+    groups = data.draw(st.sampled_from([1, 1, 2, 4]))
+    assume(groups == 1 or warp_rows * warp_columns >= 32 * 4 * groups)
+    depth = data.draw(st.sampled_from([8, 16] if family == "simt" else [32, 64]))
     schedule = GpuMatmulSchedule(
         family,
         block_rows=warp_rows * data.draw(st.sampled_from([1, 2])),
         block_columns=warp_columns * data.draw(st.sampled_from([1, 2, 4])),
-        block_depth=data.draw(st.sampled_from([8, 16] if family == "simt" else [32, 64])),
+        block_depth=max(depth, 32 * groups) if family == "mma" else depth,
         warp_rows=warp_rows,
         warp_columns=warp_columns,
         lane_rows=data.draw(st.sampled_from([2, 4, 8, 16])),
         stages=data.draw(st.integers(2, 4)),
         copy_parts=data.draw(st.integers(1, 4)),
         group_rows=data.draw(st.integers(1, 3)),
+        depth_groups=groups,
     )
     alignment = data.draw(st.sampled_from([1, 16]))
     kernel = matmul_kernel(m, n, k, a, b, dtype=dtype, alignment=alignment)
@@ -263,15 +278,20 @@ def lines_of(report, opcode):
 @pytest.mark.parametrize("a", ["contiguous", "transposed"])
 @pytest.mark.parametrize("b", ["contiguous", "transposed"])
 @pytest.mark.parametrize("dtype, precision", ARITHMETIC[:5])
+@pytest.mark.parametrize("m", [64, 4096])
 @pytest.mark.usefixtures("simulator")  # a GPU does not tell
-def test_no_bank_conflicts_between_global_memory_and_the_multiplications(a, b, dtype, precision):
-    large = matmul_kernel(4096, 4096, 4096, a, b, dtype=dtype, alignment=256)
-    schedule = schedules(large, TARGET, precision)[0]
+def test_no_bank_conflicts_between_global_memory_and_the_multiplications(m, a, b, dtype, precision):
+    kernel = matmul_kernel(m, 4096, 4096, a, b, dtype=dtype, alignment=256)
+    schedule = schedules(kernel, TARGET, precision)[0]
     size = schedule.block_rows, schedule.block_columns
-    report = check(matmul_kernel(*size, 128, a, b, dtype=dtype, alignment=256), schedule)
+    small = matmul_kernel(*size, 128, a, b, dtype=dtype, alignment=256)
+    report = check(small, schedule)
     assert lines_of(report, "cp.async.c")
     assert lines_of(report, "ldmatrix") or lines_of(report, "ld.shared")
-    assert report.bank_conflicts == 0
+    # Sums of warps that share the depth meet in shared memory later, once.
+    text = emit_matmul(small, schedule, TARGET).text
+    last = text.partition("the sums go to shared memory")[0].count("\n") + 1
+    assert sum(x.counts.bank_conflicts for x in report.lines if x.line <= last) == 0
 
 
 @pytest.mark.parametrize("a", ["contiguous", "transposed"])
@@ -298,6 +318,9 @@ def test_each_block_reads_every_sector_of_its_operands_once(a, b):
         (simt(lane_rows=32), "warp_rows must not be less than lane_rows"),
         (simt(warp_columns=4), "warp_columns must not be less"),
         (simt(block_depth=1), "block_depth must be at least 2"),
+        (simt(depth_groups=8), "block_depth must be at least 16, for two steps"),
+        (simt(depth_groups=3), "powers of two"),
+        (simt(warp_rows=4, depth_groups=2), "a thread must have 8 sums to share"),
         (mma(warp_columns=8), "a multiple of 16 x 16"),
         (mma(block_depth=8), "block_depth must be at least 16"),
         (REDUCTION, "neither operand is a vector"),

@@ -27,7 +27,9 @@ pytestmark = pytest.mark.cuda
 SIMT = GpuMatmulSchedule("simt", 32, 32, 8, 16, 32, stages=3)
 MMA = GpuMatmulSchedule("mma", 32, 32, 32, 16, 32, stages=3)
 #: (schedule, dtype of the operands) of each family.
-FAMILIES = [(NAIVE, "float32"), (SIMT, "float32"), (MMA, "float16"), (MMA, "bfloat16")]
+FAMILIES = [(NAIVE, "float32"), (SIMT, "float32"), (MMA, "float16"), (MMA, "bfloat16"),
+            (replace(SIMT, depth_groups=4), "float32"),
+            (replace(MMA, block_depth=64, depth_groups=2), "bfloat16")]  # fmt: skip
 PRODUCT = Product("float32")
 
 
@@ -91,6 +93,8 @@ def test_a_bias_is_loaded_once_for_all_rows(n, schedule, dtype):
     text = emit_matmul(kernel, schedule, TARGET).text
     loads = re.findall(r"ld\.global\.nc(?:\.v(\d))?\.f32", text.partition("epilogue")[2])
     columns = schedule.warp_columns // (8 if schedule is SIMT else 4)  # of a thread
+    if schedule.depth_groups > 1:
+        columns = 4  # which it keeps for all rows
     assert sum(int(width or 1) for width in loads) == columns
 
 

@@ -1,5 +1,6 @@
 """Which schedules are offered for a matrix product on a GPU, and that they assemble well."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -101,6 +102,17 @@ def test_copies_through_registers_leave_some_for_the_sums(m, n, k):
             assert copy_registers(GpuMatmulPlan(kernel, schedule)) <= COPY_REGISTERS
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_warps_share_the_depth_where_the_output_is_small_and_the_depth_is_not(dtype):
+    def first(m, n, k):
+        return schedules(matmul_kernel(m, n, k, dtype=dtype, alignment=256), TARGET)[0]
+
+    assert first(64, 4096, 4096).depth_groups > 1
+    assert first(512, 512, 512).depth_groups > 1
+    assert first(64, 4096, 64).depth_groups == first(4096, 4096, 4096).depth_groups == 1
+    assert re.fullmatch(r".*_\d_by\d", first(64, 4096, 4096).label)
+
+
 def test_a_label_tells_sizes():
     labels = [s.label for s in schedules(matmul_kernel(4096, 4096, 4096, alignment=256), TARGET)]
     assert "simt_128x128x8_64x64_3" in labels and len(labels) >= 4
@@ -113,7 +125,7 @@ LAYOUTS = [("contiguous", "contiguous"), ("contiguous", "transposed"), ("transpo
 
 @pytest.mark.parametrize("target", [SMALLER, TARGET], ids=lambda target: target.name)
 @pytest.mark.parametrize("dtype, precision", ARITHMETIC)
-@pytest.mark.parametrize("m, n, k", [(4096, 4096, 4096), (67, 1001, 99)])
+@pytest.mark.parametrize("m, n, k", [(4096, 4096, 4096), (67, 1001, 99), (64, 4096, 4096)])
 def test_default_schedules_assemble_without_spilling(m, n, k, dtype, precision, target):
     a, b = LAYOUTS[m % len(LAYOUTS)]
     kernel = matmul_kernel(m, n, k, a, b, dtype=dtype, alignment=256)
