@@ -39,6 +39,11 @@ class SimulatedFunction:
     handle: int
 
     @property
+    def description(self) -> str:
+        """What messages call it."""
+        return f"kernel {self.kernel.name}"
+
+    @property
     def parameters(self) -> Sequence[Any]:
         """What the kernel is declared to take."""
         return self.module.programs[self.kernel.name].entry.parameters
@@ -144,7 +149,7 @@ class SimulatedDriver(PooledDriver):
         for reports in self.listeners:
             reports.append(report)
 
-    def launched(self, function: SimulatedFunction) -> None:
+    def launched(self, description: str) -> None:
         """What a kernel does wrong is found out by its own launch: nobody asks for the last."""
 
     # --- streams and time ---
