@@ -81,7 +81,7 @@ def emit_cuda_entry(plan: CudaEntryPlan) -> str:
     It refers to the objects `own_type` and `memory_type` (the driver's arrays, the pool's
     addresses), `stream_variable` and `default_stream`, `launched` (told of each launch), `none`;
     by number to `shape0`, `strides0`, `dtype0` and `address0` of inputs, `maker0` of outputs,
-    `function0` (the handle) and `kernel0` (the object) of launches; and to `maker_arena`.
+    `function0` (the handle) and `kernel0` (the description) of launches; and to `maker_arena`.
     """
     return _CudaEntry(plan).text()
 

@@ -46,6 +46,10 @@ class Function(Protocol):
         """The user's line that the kernel comes from, for messages."""
 
     @property
+    def description(self) -> str:
+        """What messages call it."""
+
+    @property
     def handle(self) -> int:
         """What the C function at `Driver.launch_address` knows it by."""
 
@@ -107,8 +111,8 @@ class Driver(Protocol):
         out by a later call.
         """
 
-    def launched(self, function: Any) -> object:
-        """To be told of each launch through `launch_address`."""
+    def launched(self, description: str) -> object:
+        """To be told of each launch through `launch_address`: the function's description."""
 
     def current_stream(self) -> int:
         """The handle of the stream in use: 0 is the default stream."""

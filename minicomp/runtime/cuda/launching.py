@@ -46,8 +46,9 @@ class Launcher:
     def __init__(self, library: CudaLibrary, enter: Callable[[], None]):
         self.library, self.enter = library, enter
         self.cu_launch_kernel = library.raw("cuLaunchKernel")
-        #: The last functions launched, of all threads: one of them it is that fails later on.
-        self.recent: deque[LoadedFunction] = deque(maxlen=4)
+        #: What was launched last, by all threads: one of these it is that fails later on. Not the
+        #: functions: as the last reference to one goes, CUDA waits for all that is queued.
+        self.recent: deque[str] = deque(maxlen=4)
 
 
 class LoadedFunction:
@@ -64,6 +65,8 @@ class LoadedFunction:
         self.kernel, self.location, self.handle = kernel, location, handle
         self._module, self._launcher = module, launcher
         self._call, self._note = launcher.cu_launch_kernel, launcher.recent.append
+        where = f" at {location}" if location is not None else ""
+        self.description = f"kernel {kernel.name}{where}"
         self._is_empty = kernel.blocks == 0
         self._blocks: list[_ParameterBlock] = []
 
@@ -81,7 +84,7 @@ class LoadedFunction:
             code = self._call(*block.arguments)
             if code:
                 self._try_again(code, block)
-            self._note(self)
+            self._note(self.description)
         finally:
             self._blocks.append(block)
 
@@ -94,12 +97,11 @@ class LoadedFunction:
             raise launch_error(error, self, self._launcher.recent)
 
     def __repr__(self) -> str:
-        where = f" at {self.location}" if self.location is not None else ""
-        return f"kernel {self.kernel.name}{where}"
+        return self.description
 
 
 def launch_error(
-    error: CudaCallError, function: LoadedFunction, recent: Sequence[LoadedFunction]
+    error: CudaCallError, function: LoadedFunction, recent: Sequence[str]
 ) -> CudaError:
     """A refused launch, with the kernel, its line and its shape."""
     if error.is_sticky:
@@ -113,9 +115,9 @@ def launch_error(
     )
 
 
-def late_error(error: CudaCallError, recent: Sequence[LoadedFunction]) -> CudaError:
+def late_error(error: CudaCallError, recent: Sequence[str]) -> CudaError:
     """A kernel that failed while it ran, found out by a later call."""
-    launched = ", ".join(map(repr, reversed(recent))) or "none of minicomp's"
+    launched = ", ".join(reversed(recent)) or "none of minicomp's"
     return CudaError(
         f"a kernel failed on the GPU: {error.message}; launched last: {launched}. The device is "
         f"lost to this process: start again, with CUDA_LAUNCH_BLOCKING=1 in the environment to "

@@ -88,6 +88,7 @@ class NativeEntry:
     def __init__(
         self, executable: CudaExecutable, inputs: Sequence[Expected], parameters: Sequence[int]
     ):
+        self._executable = executable  # keeps its kernels on the device
         self._arming = threading.Lock()
         kernels = [step for step in executable.steps if isinstance(step, KernelStep)]
         steps = [step for step in kernels if step.kernel.ptx.blocks]  # the rest launch nothing
@@ -171,7 +172,7 @@ def _objects(
     for position, number in enumerate(executable.program.outputs):
         objects[f"maker{position}"] = driver.maker(buffers[number].shape, buffers[number].dtype)
     for position, step in enumerate(steps):
-        objects[f"kernel{position}"] = step.kernel.function
+        objects[f"kernel{position}"] = step.kernel.function.description
     return objects
 
 

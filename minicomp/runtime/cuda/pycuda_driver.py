@@ -23,7 +23,6 @@ from minicomp.ir import Location, dtype_name, numpy_dtype
 from minicomp.runtime.cuda.assembling import assemble, cached_cubin, keep_cubin
 from minicomp.runtime.cuda.contexts import PrimaryContext, current_context
 from minicomp.runtime.cuda.event_clock import EventClock
-from minicomp.runtime.cuda.host_copies import check_fits, read_array, write_array
 from minicomp.runtime.cuda.interface import DeviceArgument, read_interface
 from minicomp.runtime.cuda.launching import (
     LOCAL_BYTES,
@@ -38,11 +37,11 @@ from minicomp.runtime.cuda.launching import (
 from minicomp.runtime.cuda.libcuda import OUT_OF_MEMORY, CudaCallError, CudaLibrary, libcuda
 from minicomp.runtime.cuda.memory_pool import (
     Allocation,
-    MemoryFigures,
     MemoryPool,
     OutOfDeviceMemory,
     memory_of,
 )
+from minicomp.runtime.cuda.pooled_driver import PooledDriver
 from minicomp.runtime.cuda.pycuda_array import DeviceArray, Layout
 from minicomp.runtime.cuda.streams import DEFAULT, current_stream
 
@@ -53,7 +52,7 @@ DEVICE_OF_POINTER = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 CACHED_PART = 0.5
 
 
-class PycudaDriver:
+class PycudaDriver(PooledDriver):
     """See `driver.Driver`."""
 
     is_simulator = False
@@ -119,21 +118,6 @@ class PycudaDriver:
     def _allocator(self, nbytes: int) -> Allocation:
         """What pycuda takes memory from for results of its own."""
         return self._pool.take(nbytes, current_stream())
-
-    def to_device(self, array: np.ndarray) -> DeviceArray:
-        dtype = dtype_name(array.dtype)
-        result = self.empty(array.shape, dtype)
-        if array.size:
-            self._write(int(result.gpudata), np.ascontiguousarray(array, numpy_dtype(dtype)))
-        return result
-
-    def to_host(self, array: Any) -> np.ndarray:
-        return read_array(self.argument(array), self._read)
-
-    def fill(self, array: Any, values: np.ndarray) -> None:
-        argument = self.argument(array)
-        check_fits(argument, values)
-        write_array(argument, values, self._read, self._write)
 
     def argument(self, array: Any) -> DeviceArgument:
         return self._argument(array, current_stream(), set())
@@ -235,12 +219,6 @@ class PycudaDriver:
                 address, values.ctypes.data, values.nbytes, current_stream()
             )
 
-    def empty_cache(self) -> None:
-        self._pool.empty_cache()
-
-    def memory(self) -> MemoryFigures:
-        return self._pool.figures()
-
     # --- kernels ---
 
     def load(
@@ -300,8 +278,6 @@ class PycudaDriver:
         function.launch(pointers, stream)
 
     # --- streams and time ---
-
-    current_stream = staticmethod(current_stream)
 
     def synchronize(self) -> None:
         with self._failures_named():

@@ -18,10 +18,10 @@ import numpy as np
 
 from minicomp.codegen.ptx_kernel import PTXKernel
 from minicomp.errors import CudaError, MinicompError
-from minicomp.ir import ITEMSIZE, Location, dtype_name, numpy_dtype
-from minicomp.runtime.cuda.host_copies import check_fits, read_array, write_array
+from minicomp.ir import ITEMSIZE, Location
 from minicomp.runtime.cuda.interface import DeviceArgument, read_interface
-from minicomp.runtime.cuda.memory_pool import MemoryFigures, MemoryPool
+from minicomp.runtime.cuda.memory_pool import MemoryPool
+from minicomp.runtime.cuda.pooled_driver import PooledDriver
 from minicomp.runtime.cuda.simulated_array import SimulatedArray
 from minicomp.runtime.cuda.simulated_clock import SimulatedClock, launch_seconds
 from minicomp.runtime.cuda.simulated_launch import LaunchFunction
@@ -39,12 +39,17 @@ class SimulatedFunction:
     handle: int
 
     @property
+    def description(self) -> str:
+        """What messages call it."""
+        return f"kernel {self.kernel.name}"
+
+    @property
     def parameters(self) -> Sequence[Any]:
         """What the kernel is declared to take."""
         return self.module.programs[self.kernel.name].entry.parameters
 
 
-class SimulatedDriver:
+class SimulatedDriver(PooledDriver):
     """See `driver.Driver`. The device is said to be an H200's like; it runs on the host."""
 
     identity = "simulator"
@@ -85,21 +90,6 @@ class SimulatedDriver:
     ) -> SimulatedArray:
         return SimulatedArray(self, pointer, shape, dtype, strides, base=owner)
 
-    def to_device(self, array: np.ndarray) -> SimulatedArray:
-        dtype = dtype_name(array.dtype)
-        result = self.empty(array.shape, dtype)
-        if array.size:
-            self.simulator.write(result.ptr, np.ascontiguousarray(array, numpy_dtype(dtype)))
-        return result
-
-    def to_host(self, array: Any) -> np.ndarray:
-        return read_array(self.argument(array), self.simulator.read)
-
-    def fill(self, array: Any, values: np.ndarray) -> None:
-        argument = self.argument(array)
-        check_fits(argument, values)
-        write_array(argument, values, self.simulator.read, self.simulator.write)
-
     def argument(self, array: Any) -> DeviceArgument:
         if type(array) is SimulatedArray and array.driver is self:
             return array.argument
@@ -123,11 +113,11 @@ class SimulatedDriver:
     def _order(self, stream: int, other: int) -> None:
         """Everything is done in the order that it is asked for in."""
 
-    def empty_cache(self) -> None:
-        self._pool.empty_cache()
+    def _read(self, address: int, nbytes: int) -> np.ndarray:
+        return self.simulator.read(address, nbytes)
 
-    def memory(self) -> MemoryFigures:
-        return self._pool.figures()
+    def _write(self, address: int, values: np.ndarray) -> None:
+        self.simulator.write(address, values)
 
     # --- kernels ---
 
@@ -159,12 +149,10 @@ class SimulatedDriver:
         for reports in self.listeners:
             reports.append(report)
 
-    def launched(self, function: SimulatedFunction) -> None:
+    def launched(self, description: str) -> None:
         """What a kernel does wrong is found out by its own launch: nobody asks for the last."""
 
     # --- streams and time ---
-
-    current_stream = staticmethod(current_stream)
 
     def enter(self) -> None:
         """There is no context."""

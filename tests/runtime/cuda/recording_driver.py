@@ -23,16 +23,16 @@ class RecordingDriver:
 
         return counted
 
-    def launched(self, function):
-        self._queued(function, self._driver.current_stream())
-        return self._driver.launched(function)
+    def launched(self, description):
+        self._queued(description.split()[1], self._driver.current_stream())
+        return self._driver.launched(description)
 
     def launch(self, function, pointers, stream):
-        self._queued(function, stream)
+        self._queued(function.kernel.name, stream)
         return self._driver.launch(function, pointers, stream)
 
-    def _queued(self, function, stream):
-        self.queue.append((function.kernel.name, stream))
+    def _queued(self, name, stream):
+        self.queue.append((name, stream))
 
     def __getattr__(self, name):
         found = getattr(self._driver, name)

@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import weakref
 
 import pytest
 
@@ -76,6 +77,18 @@ def test_a_thread_without_the_context_enters_it_and_launches_again():
     library = Library(INVALID_CONTEXT)
     library.function().launch([5], 0)
     assert (library.entered, len(library.calls)) == (1, 2)
+
+
+def test_no_function_outlives_its_user_for_having_been_launched():
+    """As one goes, CUDA waits for all that is queued: no later launch should be what it goes in."""
+    function = Library().function()
+    launcher = function._launcher
+    function.launch([5], 0)
+    gone = weakref.ref(function)
+    del function
+    gc.collect()
+    assert gone() is None
+    assert [*launcher.recent] == ["kernel add at model.py:12"]
 
 
 def test_a_refused_launch_names_kernel_line_and_shape():
