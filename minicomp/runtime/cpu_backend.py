@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ from minicomp.runtime.entry import Entry, is_native
 from minicomp.runtime.steps import ArrayView, ExternalStep, RunStep
 from minicomp.runtime.stepwise import StepwiseRun
 from minicomp.runtime.target import host_target
-from minicomp.runtime.threads import default_num_threads, parallel_for, prepare
+from minicomp.runtime.threads import bound_parallel_for, default_num_threads, prepare
 from minicomp.selection.device import HostDevice
 
 #: What the CPU computes in. The half-width floats are for CUDA.
@@ -161,8 +160,7 @@ class CpuStepwiseRun(StepwiseRun):
         addresses = [address_of(self.array(number)) for number in step.buffers]
         arguments = (ctypes.c_void_p * len(addresses))(*addresses)
         sharing = (kernel.units, kernel.grain, self.threads)
-        # ctypes takes the array itself for its address, and so keeps it alive.
-        return partial(parallel_for, kernel.address, arguments, *sharing)
+        return bound_parallel_for(kernel.address, arguments, *sharing)
 
     def view(self, view: ArrayView) -> np.ndarray:
         memory = self.array(view.buffer)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import functools
 import os
 import sys
 import threading
@@ -83,6 +84,22 @@ def parallel_for(kernel: int, args: Any, units: int, grain: int, threads: int) -
     the workers are busy then.
     """
     _pool().functions["minicomp_parallel_for"](kernel, args, units, grain, threads)
+
+
+def bound_parallel_for(
+    kernel: int, args: ctypes.Array, units: int, grain: int, threads: int
+) -> Callable[[], None]:
+    """A function without arguments that calls `parallel_for` with these, and keeps `args` alive.
+
+    For timing: it spends a third of a microsecond in Python, not a whole one, beside which the
+    difference of two small kernels would not be seen.
+    """
+    return functools.partial(
+        _pool().functions["minicomp_parallel_for"],
+        ctypes.c_void_p(kernel),
+        ctypes.byref(args),
+        *map(ctypes.c_int64, (units, grain, threads)),
+    )
 
 
 def start(threads: int) -> int:

@@ -1,5 +1,6 @@
 """The thread pool: every unit once, whoever calls, and no trouble at a fork or at the end."""
 
+import ctypes
 import os
 import random
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -160,6 +162,19 @@ def test_chunks_are_contiguous_and_no_smaller_than_the_grain(units, grain, numbe
     assert len(ranges) == 1 or min(end - begin for begin, end in ranges) >= grain
     if units >= grain * number * CHUNKS_PER_THREAD:
         assert len(ranges) == number * CHUNKS_PER_THREAD
+
+
+def test_a_bound_job_is_done_at_each_call_and_keeps_its_arguments_alive():
+    run = Run(10)
+    arguments = (ctypes.c_int64 * 6)(*run.args)
+    alive = weakref.ref(arguments)
+    call = threads.bound_parallel_for(run.library.address("mark"), arguments, 10, 1, 2)
+    del arguments
+    for _ in range(3):
+        call()
+    assert (run.counts == 3).all() and alive() is not None
+    del call
+    assert alive() is None
 
 
 def test_less_than_two_grains_are_not_shared():
