@@ -260,9 +260,7 @@ class _MatmulEmission:
         self.builder.comment("pack these rows of a")
         self._pack(block, source, lambda body: self._row_panels(part, body), pack)
 
-    def _pack_b(
-        self, block: Block, panels: Callable[[Callable[[Size, int], None]], None]
-    ) -> None:
+    def _pack_b(self, block: Block, panels: Callable[[Callable[[Size, int], None]], None]) -> None:
         """Pack a block of b."""
         source = self.plan.source_b
 

@@ -8,8 +8,8 @@ In: a `MatmulKernel` and a `CpuMatmulSchedule`. Out: a `Plan`, whose numbers are
 (4, 8, 2, 2)
 
 The loops that a plan describes are Goto's (Goto and van de Geijn, "Anatomy of high-performance
-matrix multiplication", 2008), with one change: a row panel of `a` is packed just before use, or a few
-where `a` is transposed.
+matrix multiplication", 2008), with one change: a row panel of `a` is packed just before use, or
+some together where `a` is transposed.
 
     for unit:                                  # parallel: a piece of the columns (or rows)
       for batch:

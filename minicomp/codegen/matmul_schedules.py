@@ -208,7 +208,9 @@ class _Chooser:
             if self.oriented[1] <= vectors * self.width:
                 yield self.outer(rows, vectors, depth=2 * depth, pack_b=True)
                 break
-        for pack_a in (self.a_collides, not self.a_collides):
+        transposed = self.oriented[2].column_stride != 1  # each k lies in other cache lines
+        pack_first = self.a_collides or transposed
+        for pack_a in (pack_first, not pack_first):
             yield self.outer(*first, depth=depth, pack_a=pack_a, pack_b=True)
         for tile in others:
             yield self.outer(*tile, depth=depth, pack_a=True, pack_b=True)
