@@ -45,8 +45,9 @@ from minicomp.kernels.walk import kernel_roots, stores, walk
 Values = dict[LoopVariable, ir.Value]
 
 #: Columns that one parallel unit of an outer-vectorised kernel covers: enough to make the index
-#: arithmetic of a unit negligible, few enough that threads can share a short tensor.
-BLOCK = 1024
+#: arithmetic of a unit negligible, few enough that threads can share a short tensor. Fewer where
+#: columns are long, so that a unit has so many elements.
+BLOCK, BLOCK_ELEMENTS = 1024, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -76,10 +77,11 @@ def spans(extent: int, width: int, unroll: int) -> list[Span]:
     return pieces
 
 
-def block_size(schedule: LoopSchedule) -> int:
+def block_size(kernel: LoopKernel, schedule: LoopSchedule) -> int:
     """Columns per unit when vectorising along the outer loops: a multiple of one step."""
     step = schedule.vector_width * schedule.unroll
-    return max(BLOCK // step, 1) * step
+    columns = min(BLOCK, BLOCK_ELEMENTS // max(kernel.row_size, 1))
+    return max(columns // step, 1) * step
 
 
 def units(kernel: LoopKernel, schedule: LoopSchedule) -> int:
@@ -89,7 +91,7 @@ def units(kernel: LoopKernel, schedule: LoopSchedule) -> int:
     if schedule.vector_axis == "inner" or not kernel.outer:
         return kernel.rows
     *rest, last = (variable.extent for variable in kernel.outer)
-    return prod(rest) * -(-last // block_size(schedule))
+    return prod(rest) * -(-last // block_size(kernel, schedule))
 
 
 def emit_loop_kernel(kernel: LoopKernel, schedule: LoopSchedule, target: Any) -> str:
@@ -255,7 +257,7 @@ class _LoopEmission:
 
     def _column_blocks(self) -> None:
         *rest, last = self.kernel.outer
-        block = block_size(self.schedule)
+        block = block_size(self.kernel, self.schedule)
         blocks = -(-last.extent // block)
         whole = last.extent - last.extent % self.schedule.vector_width
         with counted_loop(self.builder, self.function.begin, self.function.end, 1, "unit") as unit:
