@@ -235,7 +235,7 @@ class _LoopEmission:
 
     def _column_blocks(self) -> None:
         *rest, last = self.kernel.outer
-        block = block_size(self.schedule)
+        block = block_size(self.kernel, self.schedule)
         blocks = -(-last.extent // block)
         whole = last.extent - last.extent % self.schedule.vector_width
         with counted_loop(self.builder, self.function.begin, self.function.end, 1, "unit") as unit:

@@ -66,8 +66,9 @@ LONGEST_PAIRED_BYTES = 8 * 1024
 WORTH_KEEPING = 8
 
 #: Columns that one parallel unit of an outer-vectorised kernel covers: enough to make the index
-#: arithmetic of a unit negligible, few enough that threads can share a short tensor.
-BLOCK = 1024
+#: arithmetic of a unit negligible, few enough that threads can share a short tensor. Fewer where
+#: columns are long, so that a unit has so many elements.
+BLOCK, BLOCK_ELEMENTS = 1024, 1 << 16
 
 #: Rows that one parallel unit of a kernel in tiles covers. Between a tile and its neighbour in the
 #: next unit lie so many lines of what is written, where tiles are narrower than a line or begin
@@ -223,10 +224,11 @@ def _with_rows(kernel: LoopKernel, kept: Sequence[_Kept]) -> LoopKernel:
     return replace(kernel, sweeps=tuple(sweeps), scratch=tuple(k.row for k in kept))
 
 
-def block_size(schedule: LoopSchedule) -> int:
+def block_size(kernel: LoopKernel, schedule: LoopSchedule) -> int:
     """Columns per unit when vectorising along the outer loops: a multiple of one step."""
     step = schedule.vector_width * schedule.unroll
-    return max(BLOCK // step, 1) * step
+    columns = min(BLOCK, BLOCK_ELEMENTS // max(kernel.row_size, 1))
+    return max(columns // step, 1) * step
 
 
 def units(kernel: LoopKernel, schedule: LoopSchedule) -> int:
@@ -237,7 +239,7 @@ def units(kernel: LoopKernel, schedule: LoopSchedule) -> int:
     *rest, last = kernel.outer
     if not schedule.tile:
         rows = prod(variable.extent for variable in rest)
-        return rows * -(-last.extent // block_size(schedule))
+        return rows * -(-last.extent // block_size(kernel, schedule))
     (across,) = (variable for variable in rest if variable.name == schedule.tile)
     others = prod(variable.extent for variable in rest if variable is not across)
     return others * -(-across.extent // TILE_ROWS) * -(-last.extent // schedule.vector_width)

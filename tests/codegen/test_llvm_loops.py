@@ -78,9 +78,19 @@ def test_units_are_rows_or_blocks_of_columns():
 
 @pytest.mark.parametrize(("width", "unroll"), [(16, 4), (8, 3), (1, 1), (16, 100)])
 def test_a_block_is_a_whole_number_of_steps(width, unroll):
-    size = block_size(LoopSchedule("outer", width, unroll))
+    size = block_size(NEG, LoopSchedule("outer", width, unroll))
     assert size % (width * unroll) == 0
     assert size == width * unroll or size <= BLOCK
+
+
+def test_blocks_of_long_columns_are_narrow():
+    def blocks(rows):
+        kernel = kernel_of(
+            f"%x: f32[{rows},1000]", "%0 = sum(%x) {axes=[0], keepdims=false} : f32[1000]"
+        )
+        return units(kernel, LoopSchedule("outer", 16, 4))
+
+    assert [blocks(rows) for rows in (64, 512, 4096, 100_000)] == [1, 8, 16, 16]
 
 
 def test_contiguous_elements_are_one_vector_load_at_any_alignment():
