@@ -11,15 +11,20 @@ A kernel's parallel loops are over results, so without this a full sum would run
 is also the more accurate sum: the rounding error of a chain grows with its length, and here no
 chain is long (blocked summation: Higham, "The Accuracy of Floating Point Summation", 1993).
 
+On a CPU columns of a large array are folded in parts too, however many there are: what is read is
+then a band of rows, whose pages and lines the hardware still knows when the next columns of it are
+read. Where the same array is read again, as by a softmax over columns, one kernel keeps doing all.
+
 An argmax looks for the first part that has the greatest element, by the maxima of all parts, and
 then in that part alone: the pass over all elements compares numbers and carries no positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from math import isqrt, prod
+from functools import partial
+from math import inf, isqrt, prod
 
 from minicomp.ir import Graph, Value, rewrite
 from minicomp.ir.ops import kind
@@ -35,31 +40,37 @@ EXTREMUM = {"argmax": "max", "argmin": "min"}
 class Limits:
     """When to split. From `enough` results on, the results themselves are shared among threads;
     with `long` elements per result or more it pays. Parts have `shortest` to `longest` elements,
-    and as many as make `partial` partial results, if there is such a divisor."""
+    and as many as make `partial` partial results, or else about `usual`, if there is such a
+    divisor."""
 
-    enough: int
+    enough: float
     long: int
     shortest: int
     longest: int
-    partial: int
+    partial: int = 0
+    usual: int = 8192
 
 
 #: A few pages of memory, at least, to each thread.
-CPU = Limits(enough=8, long=65536, shortest=2048, longest=16384, partial=0)
+CPU = Limits(enough=8, long=65536, shortest=2048, longest=16384)
+#: Of rows of so many elements or more, in an array of so many, which no L2 cache holds: bands of as
+#: many rows as the first level of a translation buffer has pages for, or some more.
+CPU_COLUMNS = Limits(enough=inf, long=1024, shortest=32, longest=256, usual=64)
+LEAST_COLUMNS, LEAST_ELEMENTS = 64, 1 << 21
 #: A GPU has some hundred multiprocessors, each of which is kept busy by two rows ...
 GPU_ROWS = Limits(enough=256, long=16384, shortest=2048, longest=16384, partial=1024)
 #: ... or, where results lie beside each other, by as many columns as fill its threads.
 GPU_COLUMNS = Limits(enough=4096, long=4096, shortest=64, longest=16384, partial=65536)
-#: Without another wish for the number of parts.
-USUAL_PART = 8192
 
 
 def split_reductions(graph: Graph) -> Graph:
     """`graph` with long reductions split; see the module's docstring."""
-    return rewrite(graph, _split)
+    users = graph.users()
+    read_once = frozenset(value for value in graph.values if len(users[value]) == 1)
+    return rewrite(graph, partial(_split, read_once=read_once))
 
 
-def _split(value: Value) -> Value | None:
+def _split(value: Value, read_once: Container[Value]) -> Value | None:
     is_pick = value.op in EXTREMUM
     if value.op not in SPLITTABLE and not is_pick:
         return None
@@ -69,10 +80,13 @@ def _split(value: Value) -> Value | None:
     if not axes or list(axes) != list(range(axes[0], axes[-1] + 1)):
         return None
     limits = limits_of(value)
+    source = _in_memory(operand)
+    if limits is CPU_COLUMNS and (is_pick or source not in read_once):
+        return None
     part = _part_length(length, value.size, limits)
     if value.size >= limits.enough or length < limits.long or part is None:
         return None
-    if is_pick and (operand.dtype == "bool" or not _is_in_memory(operand)):
+    if is_pick and (operand.dtype == "bool" or source is None):
         return None
     first = axes[0]
     parted = (*shape[:first], length // part, part, *shape[axes[-1] + 1 :])
@@ -86,8 +100,8 @@ def _folded(value: Value, parted: Sequence[int], axis: int) -> Value:
     (operand,) = value.operands
     halves = value.dtype in ("float16", "bfloat16")
     source = casted(value, operand, "float32") if halves else operand
-    partial = _reduced(value, value.op, reshaped(value, source, parted), axis + 1)
-    return casted(value, _reduced(value, value.op, partial, axis), value.dtype)
+    parts = _reduced(value, value.op, reshaped(value, source, parted), axis + 1)
+    return casted(value, _reduced(value, value.op, parts, axis), value.dtype)
 
 
 def _picked(value: Value, parted: Sequence[int], axis: int) -> Value:
@@ -107,25 +121,27 @@ def _reduced(value: Value, op: str, source: Value, *axes: int) -> Value:
     return build(value, op, source, axes=axes, keepdims=False)
 
 
-def _is_in_memory(value: Value) -> bool:
-    """Whether a part of the value can be read again: it is an array of the caller's."""
+def _in_memory(value: Value) -> Value | None:
+    """The array of the caller's that the value is, in another order perhaps; so that a part of it
+    can be read again. None if it is computed."""
     while kind(value) == "movement":
         (value,) = value.operands
-    return value.op in ("input", "parameter")
+    return value if value.op in ("input", "parameter") else None
 
 
 def limits_of(value: Value) -> Limits:
     """The limits for a reduction, by the device that it is done on and the axes that it folds."""
-    if value.device == "cpu":
-        return CPU
-    kept = value.operands[0].shape[value.attributes["axes"][-1] + 1 :]
-    return GPU_COLUMNS if prod(kept) > 1 else GPU_ROWS
+    (operand,) = value.operands
+    columns = prod(operand.shape[value.attributes["axes"][-1] + 1 :])
+    if value.device != "cpu":
+        return GPU_COLUMNS if columns > 1 else GPU_ROWS
+    return CPU_COLUMNS if columns >= LEAST_COLUMNS and operand.size >= LEAST_ELEMENTS else CPU
 
 
 def _part_length(length: int, results: int, limits: Limits) -> int | None:
     """A divisor of `length` that makes a good part; None if there is none."""
     low, high = limits.shortest, limits.longest
-    wanted = USUAL_PART
+    wanted = limits.usual
     if limits.partial:
         wanted = min(max(length * results // limits.partial, low), wanted)
     divisors = {d for n in range(1, isqrt(length) + 1) if length % n == 0 for d in (n, length // n)}

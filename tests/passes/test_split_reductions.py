@@ -51,6 +51,42 @@ def test_others_are_left_alone(why, shape, axes, result):
     assert split_reductions(graph) == graph
 
 
+def test_columns_of_a_large_array_are_folded_in_bands_of_rows():
+    graph = split_reductions(reducing((2, 4096, 300), (1,), (2, 300)))
+    assert [line.strip() for line in str(graph).splitlines()[1:-1]] == [
+        "%0 = reshape(%x) {shape=[2,64,64,300]} : f32[2,64,64,300]",
+        "%1 = sum(%0) {axes=[2], keepdims=false} : f32[2,64,300]",
+        "%2 = sum(%1) {axes=[1], keepdims=false} : f32[2,300]",
+        "%3 = reshape(%2) {shape=[2,300]} : f32[2,300]",
+        "return %3",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("why", "shape", "op"),
+    [
+        ("in the cache", (4096, 500), "sum"),
+        ("narrow", (1 << 16, 63), "sum"),
+        ("few rows", (1000, 5000), "sum"),
+        ("a prime length", (4099, 1000), "sum"),
+        ("a position", (4096, 1000), "argmax"),
+    ],
+)
+def test_other_columns_are_left_alone(why, shape, op):
+    result_kind = "i64" if op == "argmax" else "f32"
+    graph = reducing(shape, (0,), shape[1:], op=op, result_kind=result_kind)
+    assert split_reductions(graph) == graph
+
+
+def test_columns_that_are_read_again_are_left_alone():
+    graph = parse(
+        "graph f(%x: f32[4096,1000]) { %0 = max(%x) {axes=[0], keepdims=true} : f32[1,1000]"
+        " %1 = broadcast(%0) {shape=[4096,1000]} : f32[4096,1000]"
+        " %2 = sub(%x, %1) : f32[4096,1000] return %2 }"
+    )
+    assert split_reductions(graph) == graph
+
+
 def test_a_position_by_print():
     graph = split_reductions(reducing((LONG,), (0,), (), op="argmax", result_kind="i64"))
     assert [line.strip() for line in str(graph).splitlines()[1:-1]] == [
@@ -114,6 +150,7 @@ CASES = [
     ((300, 300), (0, 1), (1, 1), "true"),
     ((2, LONG), (1,), (2,), "false"),
     ((LONG, 7), (0,), (1, 7), "true"),
+    ((2048, 1024), (0,), (1024,), "false"),
 ]
 
 
