@@ -75,6 +75,9 @@ BLOCK, BLOCK_ELEMENTS = 1024, 1 << 16
 #: within one: the L2 cache holds them.
 TILE_ROWS = 512
 
+#: The cost of an element up to which its instructions are repeated for many vectors side by side.
+SIMPLE_COST = 8
+
 #: Handing work to a thread that is awake costs a microsecond or two; a share should take as long,
 #: or longer. In vector instructions, of which a core does a few per nanosecond.
 LEAST_SHARE = 12_000
@@ -99,6 +102,8 @@ def schedule_loops(
     folds = any(sweep.reductions for sweep in kernel.sweeps)
     # Four accumulators cover the latency of an addition (4 cycles) at one addition per cycle.
     unroll = 4 // rows if folds else 1
+    if folds and axis == "outer" and _is_simple_sum(kernel):
+        unroll = columns_side_by_side(kernel.outer[-1].extent // lanes, target)
     tile = tile_axis(kernel)
     streams = _streams(kernel, target, threads, tile)
     schedule = LoopSchedule(axis, lanes, unroll, rows, streams, tile)
@@ -115,6 +120,19 @@ def rows_side_by_side(kernel: LoopKernel) -> int:
         return 1
     widest = max(ITEMSIZE[load.dtype] for load in walk(kernel_roots(kernel)))
     return 2 if kernel.row_size * widest <= LONGEST_PAIRED_BYTES else 1
+
+
+def columns_side_by_side(vectors: int, target: Any) -> int:
+    """How many of a row's vectors are added up at a time, with a register each, where only sums are
+    asked for: as many as take half of the registers, so that long pieces of each row are read."""
+    registers = 32 if target.vector_bits == 512 else 16
+    return min(max(vectors, 4), registers // 2)
+
+
+def _is_simple_sum(kernel: LoopKernel) -> bool:
+    """Whether all that is asked for are sums, of what costs little code to repeat."""
+    folds = [fold.op for sweep in kernel.sweeps for fold in sweep.reductions]
+    return folds == ["sum"] and cost_of_row(kernel) <= SIMPLE_COST * max(kernel.row_size, 1)
 
 
 def _is_large(kernel: LoopKernel, nbytes: int = LARGE_KERNEL_BYTES) -> bool:

@@ -83,6 +83,24 @@ def test_folds_have_several_accumulators_and_pointwise_kernels_one_vector():
     assert schedule_loops(pointwise, TARGET)[1].unroll == 1
 
 
+@pytest.mark.parametrize(
+    ("columns", "value", "bits", "unroll"),
+    [
+        (4096, "%x", 512, 16),
+        (4096, "%x", 256, 8),
+        (96, "%x", 512, 6),
+        (48, "%x", 512, 4),
+        (4096, "%y", 512, 4),
+    ],
+)
+def test_simple_sums_of_columns_take_half_of_the_registers(columns, value, bits, unroll):
+    lines = [f"%y = exp(%x) : f32[64,{columns}]"] * (value == "%y")
+    total = f"%0 = sum({value}) {{axes=[0], keepdims=false}} : f32[{columns}]"
+    kernel = kernel_of(f"%x: f32[64,{columns}]", *lines, total)
+    _, schedule = schedule_loops(kernel, SimpleNamespace(vector_bits=bits))
+    assert (schedule.vector_axis, schedule.unroll) == ("outer", unroll)
+
+
 def test_softmax_keeps_its_powers():
     lines = [line.strip() for line in str(keep_rows(softmax())).splitlines()[1:]]
     assert lines == [
