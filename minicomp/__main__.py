@@ -18,7 +18,7 @@ import numpy as np
 import minicomp
 from minicomp import digits, nn
 from minicomp.errors import MinicompError
-from minicomp.runtime.threads import default_num_threads
+from minicomp.runtime.threads import default_num_threads, park
 
 #: images per call whose speed is measured: one, a handful, a few hundred
 BATCHES = (1, 32, 256)
@@ -89,7 +89,10 @@ def main() -> None:
     print(f"(the largest score is {np.abs(expected).max():.0f})")
 
     heading("Is it fast?")
-    print(note_on_load(), end="")
+    threads = default_num_threads()
+    print(
+        f"(with {threads} thread{'s' * (threads > 1)}; NumPy's library takes as many as it likes)\n"
+    )
     for batch in BATCHES:
         print(comparison(batch, compiled, layers, images[:batch]))
 
@@ -98,41 +101,38 @@ def comparison(
     batch: int, compiled: Callable, layers: Sequence[digits.Layer], x: np.ndarray
 ) -> str:
     """One line on the speed for a batch: compiled beside the same network in plain NumPy."""
-    ours, plain = medians([lambda: compiled(x), lambda: digits.forward(layers, x)])
-    if ours <= plain:
-        verdict = f"compiled is {plain / ours:.2f} times as fast"
-    else:
-        verdict = f"NumPy is {ours / plain:.2f} times as fast"
+    samples = taken_in_turn([lambda: compiled(x), lambda: digits.forward(layers, x)])
+    ours, plain = map(statistics.median, samples)
+    faster, ratio = ("compiled", plain / ours) if ours <= plain else ("NumPy", ours / plain)
+    verdict = f"{faster} is {ratio:.{1 if ratio < 10 else 0}f} times as fast"
     times = f"compiled {ours * 1e6:7.1f} us, NumPy {plain * 1e6:7.1f} us"
-    return f"{batch:4d} {'images' if batch > 1 else 'image '}: {times}: {verdict}"
+    caveat = "".join(map(disturbance, ("compiled", "NumPy"), samples))
+    return f"{batch:4d} {'images' if batch > 1 else 'image '}: {times}: {verdict}{caveat}"
 
 
-def note_on_load() -> str:
-    """A caveat, where other programs keep the machine busy."""
-    if not hasattr(os, "getloadavg"):  # Windows
+def disturbance(name: str, samples: Sequence[float]) -> str:
+    """A caveat, where most calls take a multiple of the quickest: others keep the machine busy, and
+    threads that wait for each other suffer most from that."""
+    least = min(samples)
+    if statistics.median(samples) < 3 * least:
         return ""
-    load, cpus = os.getloadavg()[0], default_num_threads()
-    if load < cpus + 0.5:
-        return ""
-    return (
-        f"(The machine is busy with other things, a load of {load:.1f} on {cpus} CPUs. NumPy's\n"
-        f"threads, which wait for each other, suffer most from that; measure again later.)\n\n"
-    )
+    return f"\n      ({name} took {least * 1e6:.1f} us when nothing was in its way: measure again)"
 
 
-def medians(functions: Sequence[Callable[[], object]], rounds: int = 20) -> list[float]:
-    """The median time of a call of each function, in seconds. They take turns, so that whatever
-    else the machine does slows all alike; a turn is many calls, of which the first do not count,
-    since the threads of one function stay awake for a while and would slow the next."""
+def taken_in_turn(functions: Sequence[Callable[[], object]], rounds: int = 20) -> list[list[float]]:
+    """The times of calls of each function, in seconds. They take turns, so that whatever else the
+    machine does slows all alike; a turn is many calls, of which the first do not count, since the
+    threads of one function stay awake for a while and would slow the next."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
         for function, samples in zip(functions, times):
             samples += turn(function)
-    return [statistics.median(samples) for samples in times]
+    return times
 
 
 def turn(function: Callable[[], object], seconds: float = 0.02) -> list[float]:
     """The times of calls for about as long as said; the first half of them is left out."""
+    park()  # minicomp's workers, which wait for its next call: not on a CPU that NumPy wants
     samples: list[float] = []
     deadline = time.perf_counter() + seconds
     while not samples or time.perf_counter() < deadline:
