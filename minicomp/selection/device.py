@@ -85,8 +85,9 @@ class HostDevice:
         return array
 
     def clock(self) -> Clock:
-        # Threads that spin after a call may be on a CPU that the next candidate needs.
-        return HostClock(park, Stillness().settle) if self.threads > 1 else HostClock()
+        # Threads that spin after a call may be on a CPU that the next candidate needs; or, beside
+        # a candidate of one thread, on the other half of its core.
+        return HostClock(park, Stillness().settle)
 
     def is_usable(self) -> bool:
         return True

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from minicomp.selection import stillness
+from minicomp.selection import HostDevice, stillness
 from minicomp.selection.stillness import (
     LONGEST_WAIT,
     OWN_THREADS,
@@ -68,6 +68,14 @@ def test_who_spins_for_a_while_is_waited_for():
         process.settle()
         assert not is_another_thread_running()
     assert process.is_patient
+
+
+@needs_list_of_threads
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_clock_of_the_cpu_waits_however_many_threads_are_minicomps_own(threads):
+    with spinning(0.05):
+        HostDevice(threads).clock().settle()
+        assert not is_another_thread_running()
 
 
 @needs_list_of_threads
