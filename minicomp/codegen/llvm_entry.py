@@ -7,6 +7,7 @@ data pointers out of the array objects, makes the outputs, and calls the program
 
     is every argument an ndarray of this dtype, shape and strides?      no: return None
     is the epoch the one that parameters were looked at in?             no: return None
+    is every parameter still such an ndarray?                           no: return None
     is the arena free?                                                  no: return None
     fill the buffer table; make outputs; main(table, threads)
     did a gather meet an index out of range?                           yes: return None
@@ -55,14 +56,14 @@ class _Entry(OutputArrays):
         for position, (number, kind) in enumerate(plan.inputs):
             builder.comment(f"argument {position}: {kind}")
             self._accept(number, kind, self.load_slot(args, position, pointer))
+        builder.comment("has any module or parameter changed? (-1: none is known yet)")
+        epoch = builder.load(self.symbol("epoch"), typ=i64)
+        self.require(builder.icmp_signed("==", epoch, self.load_context(EPOCH)), self.miss)
         for position, (number, kind) in enumerate(plan.parameters):
             builder.comment(f"parameter {position}: {kind}")
             slot = self.context(plan.parameter_slot(position))
             self.parameters.append(builder.load(slot, typ=pointer))
             self._accept(number, kind, self.parameters[-1])
-        builder.comment("has any module or parameter changed?")
-        epoch = builder.load(self.symbol("epoch"), typ=i64)
-        self.require(builder.icmp_signed("==", epoch, self.load_context(EPOCH)), self.miss)
         self._take_arena()
         outputs = self._make_outputs()
         self._run()

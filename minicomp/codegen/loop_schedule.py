@@ -118,7 +118,7 @@ def rows_side_by_side(kernel: LoopKernel) -> int:
     is_alone = kernel.rows < FEWEST_PAIRED or _is_large(kernel)
     if len(kernel.sweeps) < 2 or is_alone or _scans(kernel):
         return 1
-    widest = max(ITEMSIZE[load.dtype] for load in walk(kernel_roots(kernel)))
+    widest = max(ITEMSIZE[scalar.dtype] for scalar in walk(kernel_roots(kernel)))
     return 2 if kernel.row_size * widest <= LONGEST_PAIRED_BYTES else 1
 
 

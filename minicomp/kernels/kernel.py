@@ -299,7 +299,7 @@ class LoopSchedule(Schedule):
     result, and what they share is loaded once; `streams` stores past the caches where alignment
     allows; `tile` names an outer loop, along which a pointwise kernel's other loads are contiguous:
     it is done in squares of that loop and the last, in which those are transposed; `grain` is the
-    least number of outer iterations worth handing to another thread.
+    least number of parallel units (rows, blocks of columns, columns of tiles) worth another thread.
     """
 
     vector_axis: str = "inner"

@@ -73,7 +73,7 @@ def aligned_empty(shape: Sequence[int], dtype: str) -> np.ndarray:
 
 
 def new_output(buffer: Buffer) -> np.ndarray:
-    """Memory for a result, as `codegen.llvm_entry` makes it too."""
+    """Memory for a result, as `codegen.llvm_outputs` makes it too."""
     if buffer.nbytes < LARGE_BYTES:
         return np.empty(buffer.shape, numpy_dtype(buffer.dtype))
     return aligned_empty(buffer.shape, buffer.dtype)

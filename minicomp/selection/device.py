@@ -12,10 +12,10 @@ import platform
 from pathlib import Path
 from typing import Any, Protocol
 
-import llvmlite.binding as llvm
 import numpy as np
 
 from minicomp.ir import numpy_dtype
+from minicomp.runtime.target import host_target
 from minicomp.runtime.threads import park
 from minicomp.selection.site import Shape
 from minicomp.selection.stillness import Stillness
@@ -85,20 +85,22 @@ class HostDevice:
         return array
 
     def clock(self) -> Clock:
-        # Threads that spin after a call may be on a CPU that the next candidate needs.
-        return HostClock(park, Stillness().settle) if self.threads > 1 else HostClock()
+        # Threads that spin after a call may be on a CPU that the next candidate needs; or, beside
+        # a candidate of one thread, on the other half of its core.
+        return HostClock(park, Stillness().settle)
 
     def is_usable(self) -> bool:
         return True
 
 
-@functools.cache
 def _cpu() -> str:
-    """Model and features of this CPU: `AMD EPYC 9R14 (znver4, features 3f2a90c1)`."""
-    features = hashlib.sha256(llvm.get_host_cpu_features().flatten().encode()).hexdigest()[:8]
-    return f"{_model_name()} ({llvm.get_host_cpu_name()}, features {features})"
+    """This CPU, and what code is generated for: `AMD EPYC 9R14 (znver4, features 3f2a90c1)`."""
+    target = host_target()
+    features = hashlib.sha256(target.features.encode()).hexdigest()[:8]
+    return f"{_model_name()} ({target.cpu}, features {features})"
 
 
+@functools.cache
 def _model_name() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

@@ -1,6 +1,6 @@
 """Timing candidates: clocks, and rounds that treat all candidates alike.
 
-In: named `run` callables. Out: for each a list of samples (seconds per run), from which `choose`
+In: named `run` callables. Out: for each a list of samples (seconds per run), from which `tune`
 takes medians.
 
 Candidates are sampled in turn, round after round, so that a change of the machine's clock or a

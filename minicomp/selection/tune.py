@@ -182,9 +182,9 @@ class Tuning:
         others = [entry.name for entry in (*own, *externals) if entry is not winner]
         if others:
             more = f" and {len(others) - 2} more" if len(others) > 2 else ""
+            percent = 100 * (tolerance if externals else tolerance * OWN_SHARE)
             return winner, (
-                f"{duration(winner.median)}, within "
-                f"{tolerance if externals else tolerance * OWN_SHARE:.0%} of "
+                f"{duration(winner.median)}, within {round(percent, 2):g}% of "
                 f"{', '.join(others[:2])}{more}; ties go to minicomp's own, then as listed"
             )
         slower = [entry for entry in timed if entry is not winner]

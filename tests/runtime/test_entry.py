@@ -13,7 +13,7 @@ import pytest
 import minicomp
 from minicomp import nn
 from minicomp.codegen.native_plan import MOST_KEPT_BYTES
-from minicomp.runtime.entry import is_supported
+from minicomp.runtime.entry import Entry, is_supported
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="objects are laid out differently here")
 
@@ -93,6 +93,13 @@ def test_it_turns_calls_away_once_a_module_or_parameter_has_changed():
     assert compiled._fast_calls[0](x) is not None  # armed again
     module.eval()
     assert compiled._fast_calls[0](x) is None
+
+
+def test_before_it_knows_any_parameters_it_turns_calls_away():
+    x = floats(5, 7)
+    compiled, armed = entered(nn.Linear(7, 3), x)
+    assert armed(x) is not None
+    assert Entry(compiled._last.executable).function()(x) is None
 
 
 def test_an_index_out_of_range_is_left_to_the_way_through_python():

@@ -84,6 +84,13 @@ def test_a_close_tie_between_minicomps_own_kernels_goes_to_the_first_listed():
     assert chosen(1.011e-3).reason == "fastest: 1.00 ms, 1.01 times as fast as default"
 
 
+def test_a_narrow_tolerance_is_told_as_it_is():
+    bench = Bench(*random_operands(), kernels={"tile 4x4": np.matmul}, autotune_tie_tolerance=0.01)
+    choice = bench.select({"tile 4x4": 1e-3}, default_time=1.003e-3)
+    assert choice.chosen == "default"
+    assert "within 0.33% of tile 4x4; ties" in choice.reason
+
+
 def test_no_choice_is_slower_than_the_fastest_by_more_than_the_tolerance():
     bench = Bench(*random_operands(), right, kernels={"tile 4x4": np.matmul})
     choice = bench.select({"right": 1e-3, "tile 4x4": 1.029e-3}, default_time=1.035e-3)

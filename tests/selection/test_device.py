@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from minicomp.runtime.target import host_target
 from minicomp.selection import HostDevice
 
 
@@ -43,3 +44,10 @@ def test_the_identity_tells_thread_counts_apart_and_is_stable():
     assert HostDevice(2).identity == HostDevice(2).identity
     assert HostDevice(1).identity != HostDevice(2).identity
     assert f"numpy {np.__version__}" in HostDevice().identity
+
+
+@pytest.mark.skipif(host_target().architecture != "x86_64", reason="names an x86-64")
+def test_the_identity_tells_apart_what_code_is_generated_for(monkeypatch):
+    own = HostDevice().identity
+    monkeypatch.setenv("MINICOMP_CPU", "x86-64-v2")
+    assert HostDevice().identity != own

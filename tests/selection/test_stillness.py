@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 
-from minicomp.selection import stillness
+from minicomp.selection import HostDevice, stillness
 from minicomp.selection.stillness import (
     LONGEST_WAIT,
     OWN_THREADS,
@@ -64,19 +64,27 @@ def test_a_thread_that_spins_is_seen_and_one_that_waits_is_not():
 @needs_list_of_threads
 def test_who_spins_for_a_while_is_waited_for():
     with spinning(0.05):
-        stillness = Stillness()
-        stillness.settle()
+        process = Stillness()
+        process.settle()
         assert not is_another_thread_running()
-    assert stillness.is_patient
+    assert process.is_patient
+
+
+@needs_list_of_threads
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_clock_of_the_cpu_waits_however_many_threads_are_minicomps_own(threads):
+    with spinning(0.05):
+        HostDevice(threads).clock().settle()
+        assert not is_another_thread_running()
 
 
 @needs_list_of_threads
 def test_who_never_stops_is_waited_for_once():
     with spinning():
-        stillness = Stillness()
-        assert elapsed(stillness.settle) >= LONGEST_WAIT
-        assert not stillness.is_patient
-        assert min(elapsed(stillness.settle) for _ in range(5)) < LONGEST_WAIT / 2
+        process = Stillness()
+        assert elapsed(process.settle) >= LONGEST_WAIT
+        assert not process.is_patient
+        assert min(elapsed(process.settle) for _ in range(5)) < LONGEST_WAIT / 2
 
 
 @needs_list_of_threads
@@ -91,3 +99,4 @@ def test_where_no_list_is_the_wait_is_short(monkeypatch):
     monkeypatch.setattr(stillness, "OWN_THREADS", "/no/such/folder")
     with spinning():
         assert wait_for_own_threads()
+        assert min(elapsed(wait_for_own_threads) for _ in range(5)) < LONGEST_WAIT / 2
