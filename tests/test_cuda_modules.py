@@ -1,5 +1,7 @@
 """Whole modules on CUDA compute what the interpreter says they mean, at small sizes."""
 
+import copy
+import pickle
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -194,6 +196,28 @@ def test_a_module_moves_to_the_gpu_and_back():
         np.testing.assert_allclose(cuda.to_host(result), expected, rtol=1e-5, atol=1e-6)
         module.to("cpu")
         np.testing.assert_array_equal(compiled(x), expected)
+
+
+def module_of_a_view():
+    module = nn.Linear(6, 3).to("cuda")
+    module.weight.data = cuda.to_device(floats(6, 3)).T
+    return module
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, copy.copy, lambda module: pickle.loads(pickle.dumps(module))]
+)
+@pytest.mark.parametrize("made", [lambda: nn.Linear(6, 3).to("cuda"), module_of_a_view])
+def test_modules_on_the_gpu_are_copied_and_pickled(made, copied):
+    module, x = made(), cuda.to_device(floats(2, 6))
+    compiled = minicomp.compile(module)
+    expected = cuda.to_host(compiled(x))
+    for other in (minicomp.compile(copied(module)), copied(compiled)):
+        np.testing.assert_array_equal(cuda.to_host(other(x)), expected)
+    independent = copy.deepcopy(module)
+    gpu = driver()
+    gpu.fill(module.weight.data, np.zeros((3, 6), np.float32))
+    assert cuda.to_host(independent.weight.data).any()
 
 
 def test_arrays_and_modules_on_different_devices_are_an_error_that_says_what_to_do():

@@ -49,9 +49,25 @@ def test_the_example_is_short_and_prints_the_table_that_is_shown(tmp_path):
         assert len(re.findall(r"^> ", text, re.MULTILINE)) == 1
 
 
-def test_the_example_for_a_gpu_prints_what_is_shown(tmp_path):
-    section = README.partition("## On a GPU")[2]
-    code = re.search(r"```python\n(.*?)```", section, re.DOTALL)[1]
+def gpu_section():
+    """The section's text, and its pieces of Python."""
+    section = README.partition("## On a GPU")[2].partition("\n## ")[0]
+    return section, re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+
+
+def test_the_example_runs_on_a_gpu_as_the_readme_says(tmp_path):
+    _, (code, _) = gpu_section()
+    (tmp_path / "example.py").write_text(EXAMPLE.partition("compiled =")[0] + code)
+    result = subprocess.run(
+        [sys.executable, "example.py"],
+        capture_output=True, text=True, cwd=tmp_path, timeout=120,
+        env={**os.environ, "MINICOMP_CUDA_SIM": "1", "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert (result.stdout, result.stderr) == ("(64, 256)\n", "")
+
+
+def test_the_example_for_the_simulator_prints_what_is_shown(tmp_path):
+    section, (_, code) = gpu_section()
     shown = re.search(r"```\n(.*?)```", section.partition(code)[2][3:], re.DOTALL)[1]
     result = subprocess.run(
         [sys.executable, "-c", code],

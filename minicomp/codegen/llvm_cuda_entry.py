@@ -29,8 +29,9 @@ from minicomp.codegen.llvm_objects import TYPE, ObjectFunction, literal_null
 from minicomp.codegen.llvm_types import i32, i64, literal, pointer, void
 
 #: Slots of the context, the entry point's own memory (int64 each); addresses of parameters follow.
-#: ALWAYS_ORDER says that some parameter is not in order on the default stream either.
-EPOCH, OTHER, ORDER, ALWAYS_ORDER, FIRST_PARAMETER = 0, 1, 2, 3, 4
+#: ALWAYS_ORDER says that some parameter is not in order on the default stream either; MEMORY is
+#: the object that keeps parameters' memory.
+EPOCH, OTHER, ORDER, ALWAYS_ORDER, MEMORY, FIRST_PARAMETER = 0, 1, 2, 3, 4, 5
 EQUAL = 2  # Py_EQ
 
 get_attribute = ir.FunctionType(pointer, [pointer, pointer])
@@ -94,7 +95,7 @@ class _CudaEntry(ObjectFunction):
         self.must_order = self._array(1, "must_order")
         most = max((len(launch.buffers) for launch in plan.launches), default=0)
         self.pointers = self._array(most, "pointers")
-        self.miss = ir.Block(self.function, name="miss")  # nothing taken yet: just return None
+        self.miss = ir.Block(self.function, name="miss")  # all but the stream has been let go of
         self.other = ir.Block(self.function, name="other_way")
 
     def _array(self, length: int, name: str) -> ir.Value:
@@ -106,8 +107,10 @@ class _CudaEntry(ObjectFunction):
     def text(self) -> str:
         builder, plan = self.builder, self.plan
         _, args, count = self.function.args
-        self.require(builder.icmp_signed("==", count, literal(i64, len(plan.inputs))), self.miss)
         self.stream = self._stream_in_use()
+        self.require(builder.icmp_signed("==", count, literal(i64, len(plan.inputs))), self.miss)
+        # Python may run below, and parameters be looked at anew: that has another epoch.
+        self.epoch = self._context(EPOCH, i64)
         self._find_out_whether_to_order()
         for position, wanted in enumerate(plan.inputs):
             builder.comment(f"argument {position}")
@@ -116,15 +119,15 @@ class _CudaEntry(ObjectFunction):
         self._order(made)
         self._fetch_parameters(made)
         self._launch(made)
-        if plan.arena:
-            self.call("Py_DecRef", self.on_object, made.pop())
-        builder.ret(self.results(made))
+        outputs, temporary = made[: len(plan.outputs)], made[len(plan.outputs) :]
+        self._drop([*temporary, self.stream])
+        builder.ret(self.results(outputs))
         self._finish_miss()
         self._finish_other()
         return str(self.module)
 
     def _stream_in_use(self) -> ir.Value:
-        """The handle object, to which the context variable holds on."""
+        """The handle object: a reference, as Python that runs meanwhile may use another stream."""
         builder = self.builder
         place = self._array(1, "stream_now")
         kind = ir.FunctionType(i32, [pointer, pointer, pointer])
@@ -132,9 +135,7 @@ class _CudaEntry(ObjectFunction):
         failed = self.call("PyContextVar_Get", kind, variable, literal_null(), place)
         with builder.if_then(builder.icmp_signed("<", failed, literal(i32, 0)), likely=False):
             builder.ret(literal_null())  # the exception is set
-        stream = builder.load(place, typ=pointer, name="stream")
-        self.call("Py_DecRef", self.on_object, stream)
-        return stream
+        return builder.load(place, typ=pointer, name="stream")
 
     # --- arguments ---
 
@@ -242,24 +243,26 @@ class _CudaEntry(ObjectFunction):
         with builder.if_then(must):
             operands = (self._context(ORDER, pointer), args, count, literal_null())
             done = self.call("PyObject_Vectorcall", vectorcall_type, *operands)
-            with builder.if_then(self.same(done, literal_null()), likely=False):
-                self._drop(made)
-                builder.branch(self.miss)
+            self._return_on_exception(done, made)
             self.call("Py_DecRef", self.on_object, done)
 
-    def _fetch_parameters(self, made: Sequence[ir.Value]) -> None:
-        """Parameters' addresses. From here to the launches nothing of Python runs, so nobody can
-        give a parameter another array in between."""
+    def _fetch_parameters(self, made: list[ir.Value]) -> None:
+        """Parameters' addresses, and a reference to what keeps their memory: the simulator's
+        launches run Python, in which somebody may give a parameter another array."""
         builder = self.builder
         builder.comment("has any module or parameter changed?")
         now = builder.load(self.symbol("epoch"), typ=i64)
-        moved = builder.icmp_signed("!=", now, self._context(EPOCH, i64))
-        with builder.if_then(moved, likely=False):
+        moved = builder.icmp_signed("!=", now, self.epoch)
+        rearmed = builder.icmp_signed("!=", self._context(EPOCH, i64), self.epoch)
+        with builder.if_then(builder.or_(moved, rearmed), likely=False):
             self._drop(made)
             builder.branch(self.miss)
         for position, number in enumerate(self.plan.parameters):
             address = self._context(FIRST_PARAMETER + position, i64)
             builder.store(address, self.slot(self.table, number))
+        memory = self._context(MEMORY, pointer)
+        self.call("Py_IncRef", self.on_object, memory)
+        made.append(memory)
 
     def _launch(self, made: Sequence[ir.Value]) -> None:
         builder = self.builder
@@ -292,13 +295,14 @@ class _CudaEntry(ObjectFunction):
 
     def _return_on_exception(self, result: ir.Value, made: Sequence[ir.Value]) -> None:
         with self.builder.if_then(self.same(result, literal_null()), likely=False):
-            self._drop(made)
+            self._drop([*made, self.stream])
             self.builder.ret(literal_null())
 
     def _finish_miss(self) -> None:
         self.function.blocks.append(self.miss)
         self.builder.position_at_end(self.miss)
         self.call("PyErr_Clear", ir.FunctionType(void, []))
+        self._drop([self.stream])
         none = self.symbol("none")
         self.call("Py_IncRef", self.on_object, none)
         self.builder.ret(none)
@@ -306,6 +310,7 @@ class _CudaEntry(ObjectFunction):
     def _finish_other(self) -> None:
         self.function.blocks.append(self.other)
         self.builder.position_at_end(self.other)
+        self._drop([self.stream])
         _, args, count = self.function.args
         operands = (self._context(OTHER, pointer), args, count, literal_null())
         self.builder.ret(self.call("PyObject_Vectorcall", vectorcall_type, *operands))

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from minicomp.errors import DeviceError, InputError, TraceError
-from minicomp.ir import Location, TensorType, Value, dtype_name, numpy_dtype, typestr_dtype
+from minicomp.ir import Location, TensorType, Value, dtype_name, numpy_dtype
 from minicomp.ir.interpreter import evaluate
 from minicomp.ir.ops import make
 
@@ -72,8 +72,10 @@ def array_type(array: Any) -> TensorType | None:
             f"a {type(array).__name__} has rules of its own; pass a plain array, np.asarray(x)"
         )
     if hasattr(array, "__cuda_array_interface__"):
-        interface = array.__cuda_array_interface__
-        return TensorType(tuple(interface["shape"]), typestr_dtype(interface["typestr"]), "cuda")
+        from minicomp.runtime.cuda.interface import read_interface  # most programs have no GPU
+
+        found = read_interface(array)
+        return TensorType(found.shape, found.dtype, "cuda")
     if hasattr(array, "shape") and hasattr(array, "dtype"):
         device = "cuda" if "cuda" in str(getattr(array, "device", "cpu")) else "cpu"
         return TensorType(tuple(array.shape), dtype_name(array.dtype), device)

@@ -18,7 +18,7 @@ class GpuArray:
 
     @property
     def __cuda_array_interface__(self):
-        return {"shape": (2, 3), "typestr": "<f4", "data": (0, False)}
+        return {"shape": (2, 3), "typestr": "<f4", "data": (0x1000, False)}
 
 
 def test_outside_a_trace_operators_give_arrays():

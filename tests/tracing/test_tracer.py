@@ -114,7 +114,7 @@ def test_gpu_arrays_trace_to_graphs_on_the_gpu():
     class GpuArray:
         @property
         def __cuda_array_interface__(self):
-            return {"shape": (2, 3), "typestr": "<f4", "data": (0, False)}
+            return {"shape": (2, 3), "typestr": "<f4", "data": (0x1000, False)}
 
     graph = mc.trace(lambda x: mc.where(x > 0, x, 0) + 1, GpuArray())
     assert {value.device for value in verify(graph)} == {"cuda"}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,6 +67,14 @@ def write_array(argument: DeviceArgument, values: np.ndarray, read: Read, write:
     array = np.ndarray(argument.shape, dtype, memory, -span.first, argument.strides)
     array[...] = values
     write(argument.pointer + span.first, memory)
+
+
+def through_the_host(array: Any) -> tuple[Any, ...]:
+    """What an array's `__reduce__` gives: copies, by `copy.deepcopy` or pickle, are contiguous, and
+    on the device that is in use where they are made."""
+    from minicomp import cuda
+
+    return cuda.to_device, (cuda.to_host(array),)
 
 
 def check_fits(argument: DeviceArgument, values: np.ndarray) -> None:

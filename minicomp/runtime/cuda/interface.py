@@ -12,9 +12,10 @@ The interface: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import index
 from typing import Any, NamedTuple
 
-from minicomp.errors import InputError
+from minicomp.errors import InputError, MinicompError
 from minicomp.ir import ITEMSIZE, typestr_dtype
 
 #: An entry that the simulator's arrays add: their pointers mean nothing to a GPU.
@@ -42,25 +43,43 @@ def read_interface(array: Any) -> DeviceArgument:
         interface = array.__cuda_array_interface__
     except Exception as error:  # torch raises what it likes for a tensor that requires gradients
         raise InputError(f"a {type(array).__name__} is no device array: {error}") from error
+    try:
+        return _description(interface)
+    except MinicompError:
+        raise
+    except Exception as error:  # an entry is missing, or is not what the interface says it is
+        raise InputError(
+            f"the __cuda_array_interface__ of a {type(array).__name__} cannot be read "
+            f"({type(error).__name__}: {error}): {interface!r}"
+        ) from error
+
+
+def _description(interface: Mapping[str, Any]) -> DeviceArgument:
+    """Numbers come as ints of Python's, whichever the library has written: generated code reads
+    them."""
     if interface.get("mask") is not None:
         raise InputError("a masked device array has rules of its own; pass a plain one")
     pointer, readonly = interface["data"]
-    shape = tuple(interface["shape"])
+    shape = tuple(map(index, interface["shape"]))
     dtype = typestr_dtype(interface["typestr"])
-    strides = interface.get("strides")
+    given = interface.get("strides")
+    strides = tuple(map(index, given or ()))
+    if given is None:
+        strides = contiguous_strides(shape, ITEMSIZE[dtype])
+    address = 0 if pointer is None else index(pointer)
+    is_somewhere = address > 0 or (address == 0 and 0 in shape)
+    if len(strides) != len(shape) or min(shape, default=0) < 0 or not is_somewhere:
+        raise ValueError("no array has this shape, these strides and this address")
     return DeviceArgument(
-        pointer or 0,
-        shape,
-        contiguous_strides(shape, ITEMSIZE[dtype]) if strides is None else tuple(strides),
-        dtype,
-        bool(readonly),
-        _stream(interface),
-        SIMULATED in interface,
+        address, shape, strides, dtype, bool(readonly), _stream(interface), SIMULATED in interface
     )
 
 
 def _stream(interface: Mapping[str, Any]) -> int | None:
     stream = interface.get("stream")
+    if stream is None:
+        return None
+    stream = index(stream)
     if stream == 0:
         raise InputError("the device array's stream is 0, which the interface leaves undefined; "
                          "wanted None, 1 for the default stream, or a handle")  # fmt: skip

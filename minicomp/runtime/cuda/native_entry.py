@@ -18,6 +18,7 @@ from minicomp.codegen.llvm_cuda_entry import (
     ALWAYS_ORDER,
     EPOCH,
     FIRST_PARAMETER,
+    MEMORY,
     ORDER,
     OTHER,
     CudaEntryPlan,
@@ -124,6 +125,7 @@ class NativeEntry:
                 self._context[FIRST_PARAMETER + position] = address
             self._context[OTHER], self._context[ORDER] = id(other), id(parameters.order)
             self._context[ALWAYS_ORDER] = parameters.always_order
+            self._context[MEMORY] = id(parameters.memory)
             self._held = parameters, other
             self._context[EPOCH] = at_epoch
         return new_function()(ctypes.byref(self._definition), self, None)

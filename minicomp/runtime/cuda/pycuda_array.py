@@ -17,6 +17,7 @@ import numpy as np
 from pycuda.gpuarray import GPUArray
 
 from minicomp.runtime.cuda.dlpack import CUDA_DEVICE, capsule
+from minicomp.runtime.cuda.host_copies import through_the_host
 from minicomp.runtime.cuda.interface import LEGACY_DEFAULT_STREAM, read_interface
 from minicomp.runtime.cuda.memory_pool import Allocation, memory_of
 
@@ -37,6 +38,9 @@ class DeviceArray(GPUArray):
         if memory is not None:
             interface["stream"] = memory.stream or LEGACY_DEFAULT_STREAM
         return interface
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return through_the_host(self)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return CUDA_DEVICE, self.device_number

@@ -21,6 +21,7 @@ import numpy as np
 
 from minicomp.errors import UnsupportedError
 from minicomp.ir import dtype_name, numpy_dtype
+from minicomp.runtime.cuda.host_copies import through_the_host
 from minicomp.runtime.cuda.interface import (
     LEGACY_DEFAULT_STREAM,
     SIMULATED,
@@ -119,6 +120,9 @@ class SimulatedArray:
     def copy(self) -> SimulatedArray:
         """A contiguous copy."""
         return self.driver.to_device(self.get())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return through_the_host(self)
 
     def astype(self, dtype: Any) -> SimulatedArray:
         """A copy of another dtype."""

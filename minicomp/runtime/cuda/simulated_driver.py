@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -73,12 +74,16 @@ class SimulatedDriver(PooledDriver):
     # --- arrays ---
 
     def empty(self, shape: tuple[int, ...], dtype: str) -> SimulatedArray:
-        nbytes = ITEMSIZE[dtype] * int(np.prod(shape, dtype=np.int64))
-        memory = self._pool.take(nbytes, current_stream()) if nbytes else 0
-        return SimulatedArray(self, memory, tuple(shape), dtype)
+        return self.maker(shape, dtype)(current_stream())
 
     def maker(self, shape: tuple[int, ...], dtype: str) -> Callable[[int], SimulatedArray]:
-        return lambda stream: self.empty(shape, dtype)
+        shape, nbytes = tuple(shape), ITEMSIZE[dtype] * prod(shape)
+
+        def make(stream: int) -> SimulatedArray:
+            memory = self._pool.take(nbytes, stream) if nbytes else 0
+            return SimulatedArray(self, memory, shape, dtype)
+
+        return make
 
     def view(
         self,
@@ -134,6 +139,7 @@ class SimulatedDriver(PooledDriver):
         return function
 
     def launch(self, function: SimulatedFunction, pointers: Sequence[int], stream: int) -> None:
+        self._launch_function.raise_kept()
         kernel = function.kernel
         if kernel.blocks == 0:
             return

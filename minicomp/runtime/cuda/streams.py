@@ -69,6 +69,8 @@ def stream_handle(stream: Any) -> int:
                 "or its handle as an int"
             )
     number = getattr(handle, "value", handle) or DEFAULT
+    if not isinstance(number, int) or not 0 <= number < 1 << 64:
+        raise InputError(f"{number!r} is no handle of a stream; wanted an unsigned int of 64 bits")
     if number in (DEFAULT, _LEGACY):
         return DEFAULT
     owned = StreamHandle(number)

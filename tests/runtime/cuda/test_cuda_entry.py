@@ -104,6 +104,13 @@ def test_arrays_of_other_libraries_are_taken_as_they_are(driver):
     assert len(compiled._specializations) == 1
 
 
+def test_an_address_may_be_a_number_of_numpys(driver):
+    x = cuda.to_device(floats(5, 7))
+    _, function = entered(lambda x: x * 2, x)
+    other = Foreign(x, data=(np.uint64(x.ptr), False), shape=(np.int64(5), 7))
+    np.testing.assert_array_equal(cuda.to_host(function(other)), floats(5, 7) * 2)
+
+
 def test_it_turns_calls_away_once_a_module_or_parameter_has_changed(driver):
     module = nn.Linear(7, 3).to("cuda")
     x = cuda.to_device(floats(5, 7))

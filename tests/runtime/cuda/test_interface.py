@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+import minicomp
 from minicomp.errors import DTypeError, InputError
 from minicomp.runtime.cuda.interface import contiguous_strides, read_interface
 
@@ -75,6 +76,47 @@ def test_what_an_array_says_of_why_it_has_no_interface_is_passed_on():
 
     with pytest.raises(InputError, match=r"RequiresGradients is no device array: use tensor"):
         read_interface(RequiresGradients())
+
+
+def test_numbers_of_numpys_become_pythons():
+    """Generated code reads the pointer, and takes ints alone for one."""
+    numbers = read_interface(
+        Array(
+            data=(np.uint64(0x1000), False), shape=[*np.array([2, 3])],
+            strides=(np.int64(12), 4), stream=np.int64(7),
+        )
+    )  # fmt: skip
+    assert numbers[:3] == (0x1000, (2, 3), (12, 4))
+    assert numbers.stream == 7
+    found = [numbers.pointer, *numbers.shape, *numbers.strides, numbers.stream]
+    assert {type(number) for number in found} == {int}
+
+
+@pytest.mark.parametrize(
+    "interface",
+    [
+        None,
+        5,
+        {"shape": (2, 3), "typestr": "<f4"},
+        Array(data=5).__cuda_array_interface__,
+        Array(data=(1.5, False)).__cuda_array_interface__,
+        Array(data=(-4, False)).__cuda_array_interface__,
+        Array(data=(None, False)).__cuda_array_interface__,
+        Array(shape=(2, -3)).__cuda_array_interface__,
+        Array(shape=6).__cuda_array_interface__,
+        Array(strides=(4,)).__cuda_array_interface__,
+        Array(typestr=None).__cuda_array_interface__,
+        Array(stream="1").__cuda_array_interface__,
+    ],
+    ids=str,
+)
+def test_an_interface_that_breaks_the_rules_is_an_error_that_shows_it(interface):
+    array = Array()
+    array.__cuda_array_interface__ = interface
+    with pytest.raises(InputError, match=r"interface__ of a Array cannot be read \(\w+Error: "):
+        read_interface(array)
+    with pytest.raises(InputError, match=r"interface__ of a Array cannot be read \(\w+Error: "):
+        minicomp.compile(lambda x: x + 1)(array)
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (3, 4), (2, 3, 4)])

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import weakref
 from types import BuiltinFunctionType, FunctionType
 
 import numpy as np
@@ -17,6 +18,23 @@ pytestmark = [
     pytest.mark.cuda,
     pytest.mark.skipif(not is_supported(), reason="objects are laid out differently here"),
 ]
+
+
+class StreamOwner:
+    """A stream of some library's. `owned` is what keeps it."""
+
+    def __init__(self, handle, owned=None):
+        self.handle, self.owned = handle, owned
+
+
+def new_owner(driver):
+    if driver.is_simulator:
+        return StreamOwner(0x1234567890)
+    import pycuda.driver
+
+    driver.enter()
+    stream = pycuda.driver.Stream()
+    return StreamOwner(stream.handle, stream)
 
 
 def test_programs_of_kernels_alone_are_entered_by_generated_code(driver):
@@ -117,6 +135,114 @@ def test_no_memory_for_a_result_is_said(driver, monkeypatch):
     with pytest.raises(CudaError, match="out of device memory"):
         function(x)
     assert driver.memory().in_use == before
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), MemoryError("no more"), ZeroDivisionError()]
+)
+def test_what_interrupts_the_simulator_is_raised(simulator, monkeypatch, error):
+    """It cannot get through C; it must not be lost there, with a result of garbage."""
+    x = cuda.to_device(floats(5, 7))
+    _, function = entered(lambda x: x * 2, x)
+    before = simulator.memory().in_use
+
+    def interrupted(*_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(simulator.simulator, "launch", interrupted)
+        with pytest.raises(type(error)) as caught:
+            function(x)
+    assert caught.value is error
+    del caught
+    error.with_traceback(None)
+    assert simulator.memory().in_use == before
+    np.testing.assert_array_equal(cuda.to_host(function(x)), floats(5, 7) * 2)  # and only once
+
+
+def test_an_interrupted_wait_for_a_stream_is_an_interruption(simulator, monkeypatch):
+    module = nn.Linear(7, 3).to("cuda")
+    x = cuda.to_device(floats(5, 7))
+
+    def interrupted(array):
+        raise KeyboardInterrupt
+
+    _, function = entered(module, x)
+    before = simulator.memory().in_use
+    with new_stream(simulator), monkeypatch.context() as patch:
+        patch.setattr(simulator, "argument", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            function(x)
+    assert simulator.memory().in_use == before
+
+
+def test_the_stream_is_that_of_the_calls_beginning_and_lives_until_its_end(driver):
+    """An array's attribute may be anybody's code, which may use another stream."""
+    x = cuda.to_device(floats(5, 7))
+
+    class Leaving:
+        @property
+        def __cuda_array_interface__(self):
+            for block in blocks:
+                block.__exit__(None, None, None)
+            blocks.clear()
+            gc.collect()
+            return x.__cuda_array_interface__
+
+    blocks = []
+    _, function = entered(lambda x: x * 2, Leaving())
+    owner = new_owner(driver)
+    gone = weakref.ref(owner)
+    blocks.append(cuda.stream(owner))
+    handle = blocks[0].__enter__()
+    del handle
+    result = function(Leaving())
+    assert result.gpudata.stream == owner.handle
+    np.testing.assert_array_equal(cuda.to_host(result), floats(5, 7) * 2)
+    del result, owner
+    gc.collect()
+    assert gone() is None
+
+
+def test_parameters_that_another_call_looks_at_meanwhile_are_a_miss(driver):
+    """Or the stream would not have waited for the new ones."""
+    module = nn.Linear(7, 3).to("cuda")
+    x = cuda.to_device(floats(5, 7))
+
+    class Changing:
+        changes = False
+
+        @property
+        def __cuda_array_interface__(self):
+            if Changing.changes:
+                Changing.changes = False
+                module.weight.data = cuda.to_device(floats(3, 7, seed=1))
+                compiled(x)  # arms the entry point for the new ones
+            return x.__cuda_array_interface__
+
+    compiled, function = entered(module, Changing())
+    Changing.changes = True
+    assert function(Changing()) is None
+    expected = floats(5, 7) @ floats(3, 7, seed=1).T + cuda.to_host(module.bias.data)
+    np.testing.assert_allclose(cuda.to_host(compiled(Changing())), expected, atol=1e-5)
+
+
+def test_parameters_stay_while_the_simulator_runs_kernels(simulator):
+    """Its launches are Python, in which another thread may change a weight."""
+    module = nn.Sequential(nn.Linear(7, 7), nn.Linear(7, 3)).to("cuda")
+    x = cuda.to_device(floats(5, 7))
+    compiled, function = entered(module, x)
+    expected = cuda.to_host(compiled(x))
+
+    class Listener(list):
+        def append(self, report):
+            simulator.listeners.clear()
+            module[1].weight.data = cuda.to_device(np.zeros((3, 7), np.float32))
+            compiled(x)
+            gc.collect()
+
+    simulator.listeners.append(Listener())
+    np.testing.assert_array_equal(cuda.to_host(function(x)), expected)
 
 
 def test_a_kernel_that_goes_wrong_names_itself(simulator, monkeypatch):

@@ -47,6 +47,14 @@ def test_what_is_no_stream_is_refused(thing):
         stream_handle(thing)
 
 
+@pytest.mark.parametrize("handle", [-1, 1 << 64, WithAttribute(ptr="0x40"), WithAttribute(ptr=-8)])
+def test_what_is_no_handle_is_refused(handle):
+    with pytest.raises(
+        InputError, match="is no handle of a stream; wanted an unsigned int of 64 bits"
+    ):
+        stream_handle(handle)
+
+
 def test_a_handle_keeps_the_stream():
     stream = WithAttribute(handle=0x52)
     gone = weakref.ref(stream)
