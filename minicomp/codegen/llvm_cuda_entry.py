@@ -4,17 +4,22 @@ In: a `CudaEntryPlan`: which arrays a call brings, what is launched, what comes 
 of `PyObject *entry(PyObject *self, PyObject **args, Py_ssize_t n)`, a METH_FASTCALL function that
 looks at the arguments and calls cuLaunchKernel.
 
+    which stream is in use, and for which epoch is this armed?
     for each argument:
       an array of the driver's own?                                     no: ask `address0(array)`
       of this shape, these strides, this dtype?                         no: return None
     new arrays for the outputs, and one for temporaries: `maker0(stream)`
     arguments and parameters in order on the stream in use?             no: `order(arguments)`
-    is the epoch the one that parameters were looked at in?             no: return None
+    is the epoch still the one that parameters were looked at in?       no: return None
     cuLaunchKernel(function0, ...)                                      refused: call `other`
 
 `other` is a function of Python's that does the same and says what is wrong. None means that the
-slow way has to be gone. Arrays are asked by Python's C API alone, so that how pycuda keeps its
-attributes is pycuda's affair.
+call has to take the slow way. Arrays are asked by Python's C API alone, so that how pycuda keeps
+its attributes is pycuda's affair.
+
+Where Python runs (`address0`, `order`, makers; in the simulator launches too), anything may
+happen: the stream is left, a parameter is changed, this code is entered again. So the stream, the
+new arrays and the parameters' memory are held on to, and each way out lets go of them.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class OperandFragments:
         ]
         #: ldmatrix transposes two-byte elements only
         self.by_elements = tile.inner == "lanes" and tile.itemsize == 4
-        builder.comment(f"where in a tile of {tile.name} this thread's part of fragments is")
+        builder.comment(f"where in a tile of {tile.name} this thread's fragments are")
         along, depth = self._place(lane)
         depth = first_depth + depth
         by_lanes = tile.inner == "lanes"

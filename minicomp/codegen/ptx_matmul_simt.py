@@ -75,6 +75,7 @@ class SimtFragments:
             ]
             for _ in range(2)
         ]
+        builder.comment(f"where in a tile of {name} this thread's first elements are")
         place = SharedPlace(builder, self.indices, tile.shared, self.depth, first)
         offset = 0 if name == "a" else plan.a.shared.nbytes
         address = builder.register("u32", f"{name}_fragment")

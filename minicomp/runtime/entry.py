@@ -8,7 +8,6 @@ Python. `arm` says which arrays parameters hold at present, and in which epoch t
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 import threading
 import weakref
@@ -25,6 +24,7 @@ from minicomp.ir import ITEMSIZE
 from minicomp.kernels.program import Buffer
 from minicomp.runtime import epoch
 from minicomp.runtime.cpu import CpuExecutable, NativeSegment, address_of
+from minicomp.runtime.forking import watch_forks
 from minicomp.runtime.jit import compile_ir
 
 #: Seconds of work from which the interpreter lock is worth releasing: it costs about 50 ns, and
@@ -96,7 +96,7 @@ class Entry:
         self._held: list[np.ndarray] = []
         kept = range(self.plan.first_kept, self.plan.slots)
         weakref.finalize(self, _release, self.context, kept).atexit = False
-        _entries.add(self)
+        watch_forks(self)
 
     def fast_call(
         self, args: Sequence[Any], parameters: Sequence[Any], at_epoch: int
@@ -137,18 +137,6 @@ class Entry:
             **{f"dtype_{dtype}": id(np.dtype(dtype)) for dtype in dtypes},
             "context": ctypes.addressof(self.context),
         }
-
-
-_entries: weakref.WeakSet[Entry] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for entry in list(_entries):
-        entry.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _release(context: Any, slots: Iterable[int]) -> None:

@@ -63,6 +63,10 @@ class Simulator:
     def __init__(self, instruction_budget: int = INSTRUCTION_BUDGET):
         self.instruction_budget = instruction_budget
         self.memory = GlobalMemory()
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """To be called in a forked child, where no other thread is left to give the lock back."""
         # the collector may free a buffer while this thread launches: it may enter again
         self._lock = threading.RLock()
 

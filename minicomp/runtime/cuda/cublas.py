@@ -26,6 +26,8 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minicomp.errors import CudaError, InputError
 from minicomp.ir import ITEMSIZE
 from minicomp.runtime.cuda.driver import driver
@@ -73,6 +75,7 @@ def matmul(a: Any, b: Any, out: Any) -> None:
         raise InputError(
             f"cuBLAS multiplies floats of one dtype, got {', '.join(x.dtype for x in operands)}"
         )
+    check_shapes(*operands)
     if prod(operands[2].shape) == 0:
         return
     if operands[0].shape[-1] == 0:  # an empty sum
@@ -85,6 +88,24 @@ def matmul(a: Any, b: Any, out: Any) -> None:
         return
     for batch in batches(*operands):
         cublas.multiply_batch(dtype, *batch)
+
+
+def check_shapes(a: DeviceArgument, b: DeviceArgument, out: DeviceArgument) -> None:
+    """InputError where `a` and `b` have no product, or `out` has not its shape: cuBLAS is told of
+    addresses alone, and would write beyond."""
+    if min(len(a.shape), len(b.shape)) < 2 or a.shape[-1] != b.shape[-2]:
+        raise InputError(f"there is no product of {a.shape} and {b.shape}")
+    batch = a.shape[:-2]
+    if batch != b.shape[:-2]:
+        try:
+            batch = np.broadcast_shapes(batch, b.shape[:-2])
+        except ValueError:
+            raise InputError(f"there is no product of {a.shape} and {b.shape}") from None
+    product = (*batch, a.shape[-2], b.shape[-1])
+    if out.shape != product:
+        raise InputError(
+            f"cuBLAS multiplies {a.shape} by {b.shape} into {product}, not into {out.shape}"
+        )
 
 
 class Matrices(NamedTuple):
@@ -161,6 +182,15 @@ def layout(matrices: Matrices) -> tuple[int, int]:
     )
 
 
+def leading_of_output(out: Matrices) -> int:
+    """The leading dimension under which cuBLAS writes a matrix. InputError for one whose rows are
+    not contiguous."""
+    operation, leading = layout(out)
+    if operation == TRANSPOSE:
+        raise InputError("cuBLAS writes matrices whose rows are contiguous; got out transposed")
+    return leading
+
+
 class _Handle:
     """cuBLAS on one thread. For cuBLAS a product is out.T = b.T @ a.T, all of them column-major."""
 
@@ -187,7 +217,7 @@ class _Handle:
         status = self._gemm(
             *(self._handle, b_operation, a_operation, b.columns, a.rows, a.columns, one),
             *(b.pointer, data, b_leading, a.pointer, data, a_leading),
-            *(zero, out.pointer, data, layout(out)[1], compute, DEFAULT_ALGORITHM),
+            *(zero, out.pointer, data, leading_of_output(out), compute, DEFAULT_ALGORITHM),
         )
         _check("cublasGemmEx", status)
 
@@ -200,7 +230,7 @@ class _Handle:
             *(self._handle, b_operation, a_operation, b.columns, a.rows, a.columns, one),
             *(b.pointer, data, b_leading, b.batch_stride),
             *(a.pointer, data, a_leading, a.batch_stride, zero),
-            *(out.pointer, data, layout(out)[1], out.batch_stride),
+            *(out.pointer, data, leading_of_output(out), out.batch_stride),
             *(out.number, compute, DEFAULT_ALGORITHM),
         )
         _check("cublasGemmStridedBatchedEx", status)

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from minicomp.errors import CudaError
+from minicomp.runtime.forking import watch_forks
 
 SMALLEST = 512  # bytes; a multiple of the 256 that a GPU aligns to
 LARGEST_STEP = 8 << 20  # sizes are no further apart than this
@@ -145,9 +146,15 @@ class MemoryPool:
         self._allocate, self.release, self._order = allocate, release, order
         self.limit, self._rounded = limit, rounded
         self._shelves: dict[tuple[int, int], Shelf] = {}  # by stream and size
+        self.in_use = self.peak = self.cached = 0
+        self.after_fork()
+        watch_forks(self)
+
+    def after_fork(self) -> None:
+        """Make a new lock: in a forked child nobody is left to give the old one back, and each
+        array that goes takes it."""
         # Reentrant, since collecting garbage in here may give an allocation back.
         self.lock = threading.RLock()
-        self.in_use = self.peak = self.cached = 0
 
     def take(self, nbytes: int, stream: int) -> Allocation:
         """Memory of at least `nbytes` for work on `stream`. CudaError if there is none."""

@@ -38,6 +38,7 @@ from minicomp.runtime.entry import (
     new_function,
     python_address,
 )
+from minicomp.runtime.forking import watch_forks
 from minicomp.runtime.jit import compile_ir
 from minicomp.runtime.steps import KernelStep
 
@@ -114,6 +115,11 @@ class NativeEntry:
         )
         address = self._library.address("entry")
         self._definition = MethodDefinition(b"entry", address, METH_FASTCALL, None)
+        watch_forks(self)
+
+    def after_fork(self) -> None:
+        """In the child: no other thread is arming it."""
+        self._arming = threading.Lock()
 
     def armed(self, parameters: Parameters, at_epoch: int, other: Any) -> Callable[..., Any]:
         """A function of arrays that gives the output, or a tuple of outputs, or None for "go the

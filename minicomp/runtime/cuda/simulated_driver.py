@@ -27,6 +27,7 @@ from minicomp.runtime.cuda.simulated_array import SimulatedArray
 from minicomp.runtime.cuda.simulated_clock import SimulatedClock, launch_seconds
 from minicomp.runtime.cuda.simulated_launch import LaunchFunction
 from minicomp.runtime.cuda.streams import current_stream
+from minicomp.runtime.forking import watch_forks
 from minicomp.simulator import Report, Simulator
 
 
@@ -70,6 +71,7 @@ class SimulatedDriver(PooledDriver):
         self._launch_function = LaunchFunction(self.launch)
         self.launch_address = self._launch_function.address
         self.listeners: list[list[Report]] = []  # lists to which each launch adds its report
+        watch_forks(self.simulator)
 
     # --- arrays ---
 

@@ -8,7 +8,9 @@ from minicomp.runtime.cuda.cublas import (
     TRANSPOSE,
     Matrices,
     batches,
+    check_shapes,
     layout,
+    leading_of_output,
     library_names,
     matmul,
 )
@@ -72,6 +74,39 @@ def test_batch_axes_become_one_where_they_lie_evenly(a_shape, b_shape, calls, st
     assert all(part.number * calls == np.prod(batch) for parts in found for part in parts)
     starts = [out.pointer for *_, out in found]
     assert starts == [call * 4 * 10 * found[0][2].number for call in range(calls)]
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "out"),
+    [
+        ((2, 3), (3, 5), (2, 4)),
+        ((2, 3), (3, 5), (10,)),
+        ((2, 3), (3, 5), (1, 2, 5)),
+        ((4, 2, 3), (3, 5), (2, 5)),
+    ],
+)
+def test_an_output_of_another_shape_is_refused(a, b, out):
+    with pytest.raises(InputError, match=r"cuBLAS multiplies .* by .* into .*, not into"):
+        check_shapes(described(a), described(b), described(out))
+
+
+@pytest.mark.parametrize(
+    ("a", "b"), [((2, 3), (4, 5)), ((3,), (3, 5)), ((), ()), ((4, 2, 3), (3, 3, 5))]
+)
+def test_operands_without_a_product_are_refused(a, b):
+    with pytest.raises(InputError, match="there is no product of"):
+        check_shapes(described(a), described(b), described((2, 5)))
+
+
+def test_shapes_that_fit():
+    check_shapes(described((2, 3)), described((3, 5)), described((2, 5)))
+    check_shapes(described((4, 1, 2, 3)), described((6, 3, 5)), described((4, 6, 2, 5)))
+
+
+def test_an_output_is_written_row_by_row():
+    assert leading_of_output(matrix(3, 4, 9, 1)) == 9
+    with pytest.raises(InputError, match="writes matrices whose rows are contiguous"):
+        leading_of_output(matrix(3, 4, 1, 3))
 
 
 def test_the_external_is_for_cuda_and_floats_and_can_be_remembered():

@@ -1,7 +1,11 @@
 """The generated way into a program on CUDA: when there is one, and that it holds on to nothing."""
 
+import contextlib
 import gc
+import os
+import signal
 import sys
+import threading
 import weakref
 from types import BuiltinFunctionType, FunctionType
 
@@ -243,6 +247,38 @@ def test_parameters_stay_while_the_simulator_runs_kernels(simulator):
 
     simulator.listeners.append(Listener())
     np.testing.assert_array_equal(cuda.to_host(function(x)), expected)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="wants fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Python 3.12 on: forking beside threads
+def test_a_forked_child_goes_on_whatever_other_threads_were_in(simulator):
+    """The simulator, the pool, arming: locks that nobody else is there to give back."""
+    x = cuda.to_device(floats(5, 7))
+    compiled, function = entered(lambda x: x * 2, x)
+    native = function.__self__
+    locks = [native._arming, simulator._pool.lock, simulator.simulator._lock]
+    held, done = threading.Event(), threading.Event()
+
+    def hold():
+        with contextlib.ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(lock)
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        minicomp.nn.Linear(2, 2).eval()  # another epoch: the entry point is armed again
+        right = all((cuda.to_host(compiled(x)) == floats(5, 7) * 2).all() for _ in range(2))
+        os._exit(0 if right else 1)
+    _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_a_kernel_that_goes_wrong_names_itself(simulator, monkeypatch):
