@@ -47,6 +47,7 @@ from minicomp.runtime.cuda.streams import DEFAULT, current_stream
 
 OLDEST = (8, 0)  # compute capability: what PTX is emitted for at least
 EVENT_WITHOUT_TIME = 2  # CU_EVENT_DISABLE_TIMING
+TYPE_OF_MEMORY = 2  # CU_POINTER_ATTRIBUTE_MEMORY_TYPE
 DEVICE_OF_POINTER = 9  # CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
 #: The pool holds at most this part of the device's memory for later.
 CACHED_PART = 0.5
@@ -213,11 +214,20 @@ class PycudaDriver(PooledDriver):
         return memory
 
     def _write(self, address: int, values: np.ndarray) -> None:
-        # From memory that is not pinned, CUDA has read all of it when the call returns.
+        source, stream = values.ctypes.data, current_stream()
         with self._failures_named():
-            self._library.cuMemcpyHtoDAsync_v2(
-                address, values.ctypes.data, values.nbytes, current_stream()
-            )
+            self._library.cuMemcpyHtoDAsync_v2(address, source, values.nbytes, stream)
+            # Of memory that is not pinned, CUDA has read all when the copy's call returns.
+            if self._is_pinned(source):
+                self._library.cuStreamSynchronize(stream)
+
+    def _is_pinned(self, address: int) -> bool:
+        """Whether CUDA knows the host's memory there, and so reads it when it comes to it."""
+        try:
+            self._library.cuPointerGetAttribute(byref(c_int()), TYPE_OF_MEMORY, address)
+        except CudaCallError:
+            return False
+        return True
 
     # --- kernels ---
 

@@ -66,6 +66,18 @@ def run_alone(code, **environment):
 # --- arrays ---
 
 
+def test_pinned_memory_may_change_as_soon_as_it_is_copied(gpu):
+    from pycuda.driver import pagelocked_empty
+
+    pinned = pagelocked_empty(1 << 20, np.float32)
+    pinned[:] = 1
+    flag = gpu.to_device(np.zeros(1, np.float32))
+    gpu.launch(gpu.load(slow_kernel()), [gpu.argument(flag).pointer], gpu.current_stream())
+    copy = gpu.to_device(pinned)  # is queued after the slow kernel
+    pinned[:] = 2
+    assert (gpu.to_host(copy) == 1).all()
+
+
 def test_outputs_are_pycudas_gpuarrays(gpu):
     from pycuda.gpuarray import GPUArray
 
