@@ -48,6 +48,7 @@ QUICK: dict[str, tuple[Any, ...]] = {
     "cuMemsetD8Async": (Address, c_ubyte, c_size_t, Handle),
     "cuMemGetInfo_v2": (POINTER(c_size_t), POINTER(c_size_t)),
     "cuPointerGetAttribute": (c_void_p, c_int, Address),
+    "cuPointerGetAttributes": (c_uint, POINTER(c_int), POINTER(c_void_p), Address),
     "cuStreamWaitEvent": (Handle, Handle, c_uint),
     "cuEventCreate": (POINTER(Handle), c_uint),
     "cuEventRecord": (Handle, Handle),

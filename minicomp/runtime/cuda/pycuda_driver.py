@@ -10,7 +10,7 @@ import contextlib
 import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from ctypes import byref, c_int, c_size_t, c_void_p
+from ctypes import addressof, byref, c_int, c_size_t, c_void_p
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -223,11 +223,10 @@ class PycudaDriver(PooledDriver):
 
     def _is_pinned(self, address: int) -> bool:
         """Whether CUDA knows the host's memory there, and so reads it when it comes to it."""
-        try:
-            self._library.cuPointerGetAttribute(byref(c_int()), TYPE_OF_MEMORY, address)
-        except CudaCallError:
-            return False
-        return True
+        kind = c_int()  # stays 0 for memory that CUDA does not know, which is no error here
+        place = c_void_p(addressof(kind))
+        self._library.cuPointerGetAttributes(1, byref(c_int(TYPE_OF_MEMORY)), byref(place), address)
+        return kind.value != 0
 
     # --- kernels ---
 
