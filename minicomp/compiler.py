@@ -251,8 +251,10 @@ class CompiledModule:
         """Try this fast call first from now on, and a few that came before it after it."""
         with self._lock:
             others = [(s, call) for s, call in self._recent if s is not specialization]
-            self._recent = [(specialization, fast_call), *others][:MOST_FAST_CALLS]
+            self._recent = [(specialization, fast_call), *others[: MOST_FAST_CALLS - 1]]
             self._fast_calls = tuple(call for _, call in self._recent)
+        for left, _ in others[MOST_FAST_CALLS - 1 :]:
+            left.release()  # with many shapes, what each of them keeps would add up
 
     def _on(self, device: str) -> tuple[Backend, Selector]:
         """The back end of a device, and the selector for it, made when first asked for."""

@@ -9,7 +9,8 @@ it, since fresh memory costs more than many a kernel: the system has to clear it
     context[slot + 1]  -> bytes B, reference count 1: the next output goes here
 
 Two slots are enough for `y = f(x)` in a loop, where one result lives until the next is there.
-Memory that would be much to hold on to (`MOST_KEPT_BYTES`) is made anew each time.
+Memory that would be much to hold on to (`MOST_KEPT_BYTES`) is made anew each time, and a module
+that is called with many shapes keeps that of the latest few (`compiler.MOST_FAST_CALLS`).
 """
 
 from __future__ import annotations

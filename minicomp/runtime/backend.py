@@ -68,6 +68,10 @@ class Entry(Protocol):
         arguments that are not like these and once the epoch has moved on. None where there is no
         such function."""
 
+    def release(self) -> None:
+        """Let go of memory that is only kept for the next call, which may be long in coming. The
+        functions may give None from here on."""
+
 
 class Backend(Protocol):
     """See the module's docstring."""

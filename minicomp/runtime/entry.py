@@ -94,8 +94,8 @@ class Entry:
             b"entry", self._library.address("entry"), METH_FASTCALL, None
         )
         self._held: list[np.ndarray] = []
-        kept = range(self.plan.first_kept, self.plan.slots)
-        weakref.finalize(self, _release, self.context, kept).atexit = False
+        self._kept = range(self.plan.first_kept, self.plan.slots)
+        weakref.finalize(self, _release, self.context, self._kept).atexit = False
         watch_forks(self)
 
     def fast_call(
@@ -124,6 +124,13 @@ class Entry:
             self._held = list(parameters)
             self.context[EPOCH] = at_epoch
 
+    def release(self) -> None:
+        """Let go of the memory that is kept for outputs; calls go through Python until `arm`."""
+        with self._arming:
+            self.context[EPOCH] = -1  # who is in a call has what it needs, and nobody else gets in
+            kept = _taken(self.context, self._kept)
+        _drop(kept)
+
     def after_fork(self) -> None:
         """In the child: nobody is in a call, or arming it, whoever was when the parent forked."""
         self._arming = threading.Lock()
@@ -141,10 +148,20 @@ class Entry:
 
 def _release(context: Any, slots: Iterable[int]) -> None:
     """Let go of the memory that is kept for outputs."""
+    _drop(_taken(context, slots))
+
+
+def _taken(context: Any, slots: Iterable[int]) -> list[int]:
+    """The arrays in some slots, which are empty then; nobody may be looking for one meanwhile."""
+    taken = [context[slot] for slot in slots if context[slot]]
     for slot in slots:
-        if context[slot]:
-            ctypes.pythonapi.Py_DecRef(ctypes.c_void_p(context[slot]))
-            context[slot] = 0
+        context[slot] = 0
+    return taken
+
+
+def _drop(arrays: Iterable[int]) -> None:
+    for array in arrays:
+        ctypes.pythonapi.Py_DecRef(ctypes.c_void_p(array))
 
 
 def _plan(executable: CpuExecutable, seconds: float) -> EntryPlan:

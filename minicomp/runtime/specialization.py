@@ -70,6 +70,11 @@ class Specialization:
         function = self.entry.fast_call(args, held, at_epoch)
         return function if function is None or self._is_flat() else self._nesting(function)
 
+    def release(self) -> None:
+        """Let go of memory that is only kept for the next call."""
+        if self.entry is not None:
+            self.entry.release()
+
     def _is_flat(self) -> bool:
         """Whether results are an array, or a tuple of several, as the native code gives them."""
         structure = self.output_tree

@@ -12,7 +12,8 @@ import pytest
 
 import minicomp
 from minicomp import nn
-from minicomp.codegen.native_plan import MOST_KEPT_BYTES
+from minicomp.codegen.native_plan import KEPT, MOST_KEPT_BYTES
+from minicomp.compiler import MOST_FAST_CALLS
 from minicomp.runtime.entry import Entry, is_supported
 
 pytestmark = pytest.mark.skipif(not is_supported(), reason="objects are laid out differently here")
@@ -321,6 +322,51 @@ def test_kept_memory_goes_with_the_compiled_module():
         assert tracemalloc.get_traced_memory()[0] < x.nbytes
     finally:
         tracemalloc.stop()
+
+
+def test_of_many_shapes_the_memory_of_the_latest_few_is_kept():
+    compiled = minicomp.compile(lambda x: x * 2)
+    arrays = [floats(512, 513 + n) for n in range(3 * MOST_FAST_CALLS)]
+    tracemalloc.start()
+    try:
+        for x in arrays:
+            first, second = compiled(x), compiled(x)
+            third = compiled(x)
+        del first, second, third
+        gc.collect()
+        largest = arrays[-1].nbytes
+        kept = tracemalloc.get_traced_memory()[0] / largest
+        assert KEPT < kept < (MOST_FAST_CALLS + 1) * KEPT
+    finally:
+        tracemalloc.stop()
+    for x in arrays:
+        for _ in range(3):
+            np.testing.assert_array_equal(compiled(x), x * 2)
+
+
+def test_what_is_released_while_other_threads_compute_is_neither_lost_nor_given_twice():
+    x = floats(1024, 1024)
+    compiled, _ = entered(lambda x: x * 2, x)
+    entry, ending, wrong = compiled._last.entry, threading.Event(), []
+
+    def call(factor):
+        mine = x * factor
+        wanted, held = mine * 2, []
+        while not ending.is_set():
+            held = [*held[-2:], compiled(mine)]
+            if not all(np.array_equal(result, wanted) for result in held):
+                wrong.append(factor)
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in (1, 3)]
+    for thread in threads:
+        thread.start()
+    for _ in range(300):
+        entry.release()
+        compiled(x)
+    ending.set()
+    for thread in threads:
+        thread.join()
+    assert not wrong
 
 
 def test_what_would_be_much_to_keep_is_not_kept():

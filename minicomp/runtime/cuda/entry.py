@@ -81,6 +81,9 @@ class CudaEntry:
             Parameters(arrays, addresses, order, bool(elsewhere)), at_epoch, call
         )
 
+    def release(self) -> None:
+        """See `backend.Entry`. Nothing is kept here: all entry points share the driver's pool."""
+
     def _in_python(
         self,
         held: Sequence[tuple[int, Any]],
