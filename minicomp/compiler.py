@@ -79,8 +79,8 @@ def compile_graph(
     executable = assembler.assemble()
     specialization = Specialization(traced, program, backend, executable, assembler.choices)
     show("select", specialization, lambda s: str(s.explain(graph.name)))
-    stage = {"LLVM IR": "llvm", "PTX": "ptx"}[backend.language]
-    show(stage, specialization, lambda s: s.text(backend.language))
+    show("llvm", specialization, lambda s: s.text("LLVM IR"))
+    show("ptx", specialization, lambda s: s.text("PTX"))
     show("asm", specialization, Specialization.assembly)
     return specialization
 

@@ -4,7 +4,8 @@
 
 `graph` is what was traced, `passes` the graph after each pass, `kernels` the fused program, `llvm`
 the generated IR and `ptx` the PTX (whichever there is), `asm` the machine code, `select` the
-tables of candidates. Everything goes to stderr, each piece under a heading.
+tables of candidates. Everything goes to stderr, each piece under a heading; what cannot be shown,
+for want of a tool or as the device has no such stage, is a line that says why.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-from minicomp.errors import OptionError
+from minicomp.errors import MinicompError, OptionError
 
 STAGES = ("graph", "passes", "kernels", "llvm", "ptx", "asm", "select")
 Thing = TypeVar("Thing")
@@ -36,6 +37,16 @@ def show(stage: str, thing: Thing, text: Callable[[Thing], str] = str, title: st
     """Print `text(thing)` if the stage is asked for; gives the thing, so that stages can be
     written as `graph = show("graph", verify(graph))`."""
     if wanted(stage):
-        heading = f"--- {stage}{': ' + title if title else ''} "
-        print(f"{heading:-<100}\n{text(thing)}", file=sys.stderr)
+        try:
+            shown = text(thing)
+        except MinicompError as error:  # looking on must not end the program that is looked at
+            remark(stage, f"not shown: {error}")
+        else:
+            heading = f"--- {stage}{': ' + title if title else ''} "
+            print(f"{heading:-<100}\n{shown}", file=sys.stderr)
     return thing
+
+
+def remark(stage: str, text: str) -> None:
+    """Print one line about a stage, in place of what there would be to see."""
+    print(f"--- {stage}: {' '.join(text.split())}", file=sys.stderr)

@@ -582,6 +582,15 @@ def test_the_debug_variable_prints_its_stage_and_no_other(stage, monkeypatch, ca
     assert all(line.startswith(f"--- {stage}") for line in headings)
 
 
+def test_a_debug_stage_that_the_cpu_does_not_have_is_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("MINICOMP_DEBUG", "ptx")
+    compiled = minicomp.compile(lambda x: x + 1)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(np.zeros(2)), [1, 1])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "--- ptx: not shown: this module runs on the CPU: it has LLVM IR, see llvm_ir()"
+
+
 def test_an_unknown_debug_stage_is_named(monkeypatch):
     monkeypatch.setenv("MINICOMP_DEBUG", "graph,assembly")
     with pytest.raises(OptionError, match="no stage 'assembly'"):
