@@ -176,6 +176,12 @@ def compile(
         raise OptionError(
             f"compile() wants a module, a function or a graph, got {type(model).__name__}"
         )
+    if any(kind.__module__.partition(".")[0] == "torch" for kind in type(model).__mro__):
+        raise OptionError(
+            f"compile() does not understand modules of torch, got a {type(model).__name__}; build "
+            f"it from layers of minicomp.nn, which have the same names, and copy the weights with "
+            f"load_state_dict(model.state_dict())"
+        )
     if name is not None and not isinstance(name, str):
         raise OptionError(f"compile() wants name to be a str, got {name!r}")
     if disable:

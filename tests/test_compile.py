@@ -485,6 +485,13 @@ def test_what_is_no_model_is_refused():
         minicomp.compile(nn.ReLU)
 
 
+def test_a_module_of_torch_is_refused_with_the_way_to_rebuild_it():
+    torch_module = type("Module", (), {"__module__": "torch.nn.modules.module", "__call__": None})
+    net = type("Net", (torch_module,), {})()
+    with pytest.raises(OptionError, match=r"modules of torch, got a Net; .*load_state_dict"):
+        minicomp.compile(net)
+
+
 def test_options_do_not_leak_into_the_config():
     before = minicomp.config.get_config_copy()
     minicomp.compile(lambda x: x, options={"freeze": True})(floats(2))
