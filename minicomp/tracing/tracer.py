@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from minicomp import tree
-from minicomp.errors import MinicompError, TraceError
+from minicomp.errors import ControlFlowError, MinicompError, TraceError
 from minicomp.functional.operands import tensor
 from minicomp.ir import Graph, TensorType
 from minicomp.tracing.record import (
@@ -89,10 +89,28 @@ def trace_call(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tr
             for name, type in zip(input_names, signature.types, strict=True)
         ]
         args, kwargs = tree.unflatten(signature.structure, inputs)
-        outputs, output_tree = _outputs(model(*args, **kwargs), recorder)
+        outputs, output_tree = _outputs(_called(model, args, kwargs), recorder)
     values = tuple(recorder.values)
     graph = Graph(_graph_name(model), values, outputs, recorder.bindings, output_tree)
     return Traced(graph, signature, tuple(recorder.called))
+
+
+def _called(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What the model returns. Where an element of an array is set to a tensor, NumPy hides the error
+    that it gets from the tensor behind one about sequences; this says instead what to do."""
+    try:
+        return model(*args, **kwargs)
+    except ValueError as error:
+        cause = error.__cause__
+        if not isinstance(cause, ControlFlowError) or "array element" not in str(error):
+            raise
+        raise TraceError(
+            "an array of NumPy cannot hold a traced tensor, which has no numbers yet; collect "
+            "tensors in a list and join them with minicomp.stack or concatenate, or choose with "
+            "minicomp.where",
+            what="assignment to an item of an array",
+            location=cause.location,
+        ).with_traceback(error.__traceback__) from None
 
 
 # --- arguments ---
