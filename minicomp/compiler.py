@@ -19,13 +19,13 @@ from minicomp.assemble import Assembler
 from minicomp.config import resolve_options
 from minicomp.debug import show, wanted
 from minicomp.disk_cache import DiskCache
-from minicomp.errors import DeviceError, InputError, OptionError, UnsupportedError
+from minicomp.errors import DeviceError, InputError, OptionError, UnsupportedError, nearest
 from minicomp.ir import Graph
 from minicomp.ir.interpreter import check_types
 from minicomp.ir.verifier import check_dtypes, verify
 from minicomp.kernels.program import Alignments, arguments_of, build_program, strides_of
 from minicomp.nn.module import state_key
-from minicomp.options import Options
+from minicomp.options import OPTIONS, Options
 from minicomp.passes import optimize
 from minicomp.passes.freeze import freeze
 from minicomp.passes.fuse import fuse
@@ -142,6 +142,7 @@ def compile(
     options: dict[str, Any] | None = None,
     name: str | None = None,
     disable: bool = False,
+    **unknown: Any,
 ) -> Any:
     """Compile `model`, an `nn.Module`, a function on tensors or a `Graph`.
 
@@ -154,9 +155,11 @@ def compile(
     The first `compile` of a process imports the compiler and starts LLVM, which takes some tens
     of milliseconds; the first call with new shapes only compiles.
 
-    Raises OptionError for wrong arguments, before anything is compiled. The compiled module
+    Raises OptionError for wrong or unknown arguments, before anything is compiled. The compiled module
     raises TraceError, ShapeError, DTypeError and their like at its first call.
     """
+    if unknown:
+        raise _no_argument(next(iter(unknown)))
     if model is None:
         return functools.partial(
             compile, fullgraph=fullgraph, dynamic=dynamic, mode=mode, options=options, name=name,
@@ -187,6 +190,20 @@ def compile(
     if disable:
         return model
     return CompiledModule(model, resolved, name)
+
+
+def _no_argument(name: str) -> OptionError:
+    """The error about an argument that `compile` does not take."""
+    if name in OPTIONS:
+        return OptionError(
+            f"compile() has no argument {name!r}, which is an option; "
+            f"write options={{{name!r}: ...}}"
+        )
+    arguments = list(inspect.signature(compile).parameters)[1:-1]
+    return OptionError(
+        f"compile() has no argument {name!r}; it takes {', '.join(arguments)}, and in options= "
+        f"what list_options() lists{nearest(name, [*arguments, *OPTIONS])}"
+    )
 
 
 class CompiledModule:
