@@ -155,8 +155,8 @@ def compile(
     The first `compile` of a process imports the compiler and starts LLVM, which takes some tens
     of milliseconds; the first call with new shapes only compiles.
 
-    Raises OptionError for wrong or unknown arguments, before anything is compiled. The compiled module
-    raises TraceError, ShapeError, DTypeError and their like at its first call.
+    Raises OptionError for wrong or unknown arguments, before anything is compiled. The compiled
+    module raises TraceError, ShapeError, DTypeError and their like at its first call.
     """
     if unknown:
         raise _no_argument(next(iter(unknown)))

@@ -58,6 +58,10 @@ class AttributeValueError(MinicompError, ValueError):
     """An op's argument (an axis, a stride, a width ...) has a value that it cannot have."""
 
 
+class MissingNameError(MinicompError, AttributeError):
+    """A layer, function or method that minicomp does not have."""
+
+
 class UnsupportedError(MinicompError, NotImplementedError):
     """Something that exists in NumPy or PyTorch and not in minicomp."""
 

@@ -468,11 +468,14 @@ def test_a_graph_wants_inputs_of_its_own_types():
         ({"name": 3}, "name to be a str, got 3"),
         (
             {"max_autotune": True},
-            r"no argument 'max_autotune', which is an option; write options=\{'max_autotune': \.\.\.",
+            r"'max_autotune', which is an option; write options=\{'max_autotune': \.\.\.\}$",
         ),
         ({"modes": "default"}, r"no argument 'modes'; it takes .*; did you mean 'mode'\?"),
         ({"backend": "inductor"}, r"no argument 'backend'; it takes fullgraph, .*, disable, and"),
-        ({"options": {"max-autotun": True}}, r"known options are .*; did you mean 'max_autotune'\?"),
+        (
+            {"options": {"max-autotun": True}},
+            r"known options are .*; did you mean 'max_autotune'\?",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_compiled(arguments, message):

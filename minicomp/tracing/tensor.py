@@ -27,6 +27,7 @@ from minicomp.errors import (
     TraceError,
     UnsupportedError,
 )
+from minicomp.missing import missing
 from minicomp.tracing import numpy_protocol
 from minicomp.tracing.record import Symbolic, user_location
 
@@ -279,6 +280,9 @@ class Tensor(TensorOperators, Symbolic):
 
     def __repr__(self) -> str:
         return f"Tensor({self.value.type} = {self.value.op})"
+
+    def __getattr__(self, name: str) -> Any:
+        raise missing("a traced tensor", name, dir(type(self)))
 
     def __bool__(self) -> NoReturn:  # noqa: PLE0304
         self._refuse("bool()", "Python cannot branch on it", BRANCH)

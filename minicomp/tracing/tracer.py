@@ -96,8 +96,8 @@ def trace_call(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tr
 
 
 def _called(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What the model returns. Where an element of an array is set to a tensor, NumPy hides the error
-    that it gets from the tensor behind one about sequences; this says instead what to do."""
+    """What the model returns. Where an element of an array is set to a tensor, NumPy hides the
+    tensor's error behind one of its own about sequences; this says instead what to do."""
     try:
         return model(*args, **kwargs)
     except ValueError as error:

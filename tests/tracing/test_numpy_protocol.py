@@ -217,7 +217,7 @@ def test_a_value_error_of_the_users_own_comes_through_whatever_its_cause():
         except TypeError as error:
             raise ValueError("mine") from error
 
-    with pytest.raises(ValueError, match="^mine$"):
+    with pytest.raises(ValueError, match=r"^mine$"):
         mc.trace(function, X)
 
 
