@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from minicomp.assemble import Assembler
 from minicomp.config import resolve_options
-from minicomp.debug import show, wanted
+from minicomp.debug import remark, show
 from minicomp.disk_cache import DiskCache
 from minicomp.errors import DeviceError, InputError, OptionError, UnsupportedError, nearest
 from minicomp.ir import Graph
 from minicomp.ir.interpreter import check_types
 from minicomp.ir.verifier import check_dtypes, verify
-from minicomp.kernels.program import Alignments, arguments_of, build_program, strides_of
+from minicomp.kernels.program import Alignments, Program, arguments_of, build_program, strides_of
 from minicomp.nn.module import state_key
 from minicomp.options import OPTIONS, Options
-from minicomp.passes import optimize
+from minicomp.passes import optimize, unchanged
 from minicomp.passes.freeze import freeze
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
@@ -66,7 +66,7 @@ def compile_graph(
     options = selector.options
     traced = show("graph", check_dtypes(verify(graph), backend.dtypes))
     graph = verify(frozen(traced, backend)) if options.freeze else traced
-    graph = optimize(graph, trace=show_pass)
+    graph = optimize(graph, trace=pass_printer(graph))
     graph = verify(split_reductions(graph))
     arrays = arrays_of(graph, inputs, backend)
     if backend.reads_windows:
@@ -74,7 +74,7 @@ def compile_graph(
     graph = verify(materialize(graph, strides_of(graph, arrays)))
     clusters = fuse(graph, epilogues=options.epilogue_fusion)
     alignments = alignments_of(graph, arrays, backend)
-    program = show("kernels", build_program(graph, clusters, arrays, alignments))
+    program = show("kernels", build_program(graph, clusters, arrays, alignments), kernels_text)
     assembler = Assembler(program, arrays, externals, selector, backend)
     executable = assembler.assemble()
     specialization = Specialization(traced, program, backend, executable, assembler.choices)
@@ -124,10 +124,25 @@ def alignments_of(graph: Graph, arrays: Sequence[Any], backend: Backend) -> Alig
     return Alignments(backend.alignment, backend.large_alignment, outside)
 
 
-def show_pass(name: str, graph: Graph) -> None:
-    """`MINICOMP_DEBUG=passes`: the graph after each pass."""
-    if wanted("passes"):
-        show("passes", graph, title=name)
+def pass_printer(before: Graph) -> Callable[[str, Graph], None]:
+    """`MINICOMP_DEBUG=passes`: what prints the graph after each pass, from `before` on, or one line
+    where the pass has changed nothing."""
+
+    def show_pass(name: str, after: Graph) -> None:
+        nonlocal before
+        if unchanged(before, after):
+            remark("passes", f"{name} changed nothing")
+        else:
+            show("passes", after, title=name)
+        before = after
+
+    return show_pass
+
+
+def kernels_text(program: Program) -> str:
+    """`MINICOMP_DEBUG=kernels`: the program, and the loops of each kernel that it calls."""
+    kernels = dict.fromkeys(str(call.kernel) for call in program.calls)
+    return "\n\n".join([str(program), *kernels])
 
 
 # --- the public function ------------------------------------------------------------------------

@@ -599,6 +599,37 @@ def test_the_debug_variable_prints_its_stage_and_no_other(stage, monkeypatch, ca
     assert all(line.startswith(f"--- {stage}") for line in headings)
 
 
+def test_a_debug_stage_may_be_written_in_capitals(monkeypatch, capsys):
+    monkeypatch.setenv("MINICOMP_DEBUG", "Graph, KERNELS")
+    minicomp.compile(lambda x: x + 1)(floats(2))
+    printed = capsys.readouterr().err
+    assert "--- graph -" in printed
+    assert "--- kernels -" in printed
+
+
+def test_debug_prints_the_graph_after_those_passes_alone_that_changed_it(monkeypatch, capsys):
+    monkeypatch.setenv("MINICOMP_DEBUG", "passes")
+    minicomp.compile(lambda x: -(-x) + 1)(floats(2))
+    pieces = capsys.readouterr().err.split("--- passes: ")[1:]
+    assert "dead_code changed nothing\n" in pieces
+    graphs = [piece for piece in pieces if "graph lambda" in piece]
+    assert any(piece.startswith("simplify ---") for piece in graphs)
+    texts = [piece.partition("\n")[2] for piece in graphs]
+    assert all(before != after for before, after in zip(texts, texts[1:], strict=False))
+    others = [piece for piece in pieces if piece not in graphs]
+    assert all(piece.endswith(" changed nothing\n") for piece in others)
+
+
+def test_debug_prints_the_loops_of_the_kernels(monkeypatch, capsys):
+    monkeypatch.setenv("MINICOMP_DEBUG", "kernels")
+    minicomp.compile(lambda x: minicomp.softmax(minicomp.exp(x @ x) @ x))(floats(8, 8))
+    printed = capsys.readouterr().err
+    assert "\nmatmul_exp(0, 1)\n" in printed  # the program
+    assert "\n\nkernel matmul_exp(" in printed
+    assert "product = sum over k in 8" in printed
+    assert "sweep " in printed
+
+
 def test_a_debug_stage_that_the_cpu_does_not_have_is_one_line(monkeypatch, capsys):
     monkeypatch.setenv("MINICOMP_DEBUG", "ptx")
     compiled = minicomp.compile(lambda x: x + 1)
