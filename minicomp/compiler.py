@@ -19,7 +19,14 @@ from minicomp.assemble import Assembler
 from minicomp.config import resolve_options
 from minicomp.debug import remark, show
 from minicomp.disk_cache import DiskCache
-from minicomp.errors import DeviceError, InputError, OptionError, UnsupportedError, nearest
+from minicomp.errors import (
+    DeviceError,
+    InputError,
+    MinicompError,
+    OptionError,
+    UnsupportedError,
+    nearest,
+)
 from minicomp.ir import Graph
 from minicomp.ir.interpreter import check_types
 from minicomp.ir.verifier import check_dtypes, verify
@@ -45,7 +52,13 @@ from minicomp.selection.candidates import Choice
 from minicomp.selection.choose import Selector
 from minicomp.selection.externals import External, register
 from minicomp.tracing.record import is_tracing
-from minicomp.tracing.tracer import Signature, flatten_arguments, modules_of, trace_call
+from minicomp.tracing.tracer import (
+    Signature,
+    about_argument,
+    flatten_arguments,
+    modules_of,
+    trace_call,
+)
 
 if TYPE_CHECKING:
     from minicomp.explain import Explanation
@@ -270,8 +283,8 @@ class CompiledModule:
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The way through Python: find or make the specialization, and run it."""
         at_epoch = epoch.current()
-        signature, leaves = flatten_arguments(args, kwargs)
-        inputs = self._prepared(leaves)
+        signature, leaves = flatten_arguments(args, kwargs, self.__minicomp_original__)
+        inputs = self._prepared(signature, leaves)
         specialization = self._specialization(signature, args, kwargs, inputs)
         try:
             result = specialization(inputs)
@@ -302,9 +315,17 @@ class CompiledModule:
         with self._lock:  # another thread may have been faster; all must use one selector
             return self._devices.setdefault(device, (backend, selector))
 
-    def _prepared(self, leaves: Sequence[Any]) -> list[Any]:
+    def _prepared(self, signature: Signature, leaves: Sequence[Any]) -> list[Any]:
         """The arrays of a call as kernels can read them, each on its own device."""
-        return [self._on(device_of(leaf))[0].prepared(leaf) for leaf in leaves]
+        prepared: list[Any] = []
+        try:
+            for leaf in leaves:
+                prepared.append(self._on(device_of(leaf))[0].prepared(leaf))
+        except MinicompError as error:
+            raise about_argument(
+                error, self.__minicomp_original__, signature.structure, len(prepared)
+            ) from error.__cause__
+        return prepared
 
     def _specialization(
         self, signature: Signature, args: Any, kwargs: Any, inputs: Sequence[Any]
@@ -400,8 +421,8 @@ class CompiledModule:
 
     def _inspected(self, args: Any, kwargs: Any) -> Specialization:
         if args or kwargs:
-            signature, leaves = flatten_arguments(args, kwargs)
-            inputs = self._prepared(leaves)
+            signature, leaves = flatten_arguments(args, kwargs, self.__minicomp_original__)
+            inputs = self._prepared(signature, leaves)
             return self._specialization(signature, args, kwargs, inputs)
         if self._last is None:
             raise InputError(

@@ -518,6 +518,16 @@ def test_dtypes_that_the_cpu_does_not_compute_in_are_named(dtype):
         compiled(np.zeros(3).astype(dtype))
 
 
+def test_a_dtype_for_cuda_alone_is_refused_with_the_argument_and_the_line():
+    compiled = minicomp.compile(lambda image, label: image + label)
+    message = r"^argument label at test_compile\.py:\d+: float16 is for CUDA; .*np\.float32\)"
+    with pytest.raises(DTypeError, match=message):
+        compiled(floats(3), np.zeros(3, np.float16))
+    message = r"^argument image at test_compile\.py:\d+: dtype uint8 is not supported"
+    with pytest.raises(DTypeError, match=message):
+        compiled(np.zeros(3, np.uint8), floats(3))
+
+
 def test_what_is_no_tensor_is_named():
     with pytest.raises(TraceError, match="got a object; wanted an array"):
         minicomp.compile(lambda x: x)(object())
@@ -609,7 +619,7 @@ def test_a_debug_stage_may_be_written_in_capitals(monkeypatch, capsys):
 
 def test_debug_prints_the_graph_after_those_passes_alone_that_changed_it(monkeypatch, capsys):
     monkeypatch.setenv("MINICOMP_DEBUG", "passes")
-    minicomp.compile(lambda x: -(-x) + 1)(floats(2))
+    minicomp.compile(lambda x: minicomp.negative(-x) + 1)(floats(2))
     pieces = capsys.readouterr().err.split("--- passes: ")[1:]
     assert "dead_code changed nothing\n" in pieces
     graphs = [piece for piece in pieces if "graph lambda" in piece]
