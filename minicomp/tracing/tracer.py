@@ -97,9 +97,18 @@ def trace_call(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tr
 
 def _called(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """What the model returns. Where an element of an array is set to a tensor, NumPy hides the
-    tensor's error behind one of its own about sequences; this says instead what to do."""
+    tensor's error behind one of its own about sequences; this says instead what to do. A list is
+    no tensor, which the errors of who takes it for one do not say."""
     try:
         return model(*args, **kwargs)
+    except (AttributeError, TypeError) as error:
+        if not isinstance(error, MinicompError):
+            for name in _lists(model, args, kwargs):
+                error.add_note(
+                    f"The argument {name} is a list of numbers, which stays one in a traced "
+                    f"function; if it is meant to be a tensor, pass np.array({name})."
+                )
+        raise
     except ValueError as error:
         cause = error.__cause__
         if not isinstance(cause, ControlFlowError) or "array element" not in str(error):
@@ -111,6 +120,17 @@ def _called(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
             what="assignment to an item of an array",
             location=cause.location,
         ).with_traceback(error.__traceback__) from None
+
+
+def _lists(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+    """The parameters whose arguments are lists of numbers, or lists of such lists."""
+    given = {**dict(zip(_declared_names(model), args, strict=False)), **kwargs}
+    return [
+        name
+        for name, argument in given.items()
+        if isinstance(argument, list)
+        and all(isinstance(leaf, int | float) for leaf in tree.flatten(argument)[0])
+    ]
 
 
 # --- arguments ---

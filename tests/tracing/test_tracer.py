@@ -154,6 +154,21 @@ def test_an_argument_is_named_by_keyword_or_number_where_no_parameter_is_its_own
         mc.trace(lambda *xs: xs, X, wrong)
 
 
+@pytest.mark.parametrize(
+    "function", [lambda x: x.max(), lambda x: x - 1.5], ids=["a method", "an operator"]
+)
+def test_a_list_taken_for_a_tensor_gets_a_note_that_says_what_to_pass(function):
+    for numbers in ([1.0, 2.0], [[1, 2], [3, 4]]):
+        with pytest.raises((AttributeError, TypeError), match="list") as caught:
+            mc.trace(function, numbers)
+        (note,) = caught.value.__notes__
+        assert "x is a list of numbers" in note
+        assert "pass np.array(x)" in note
+    with pytest.raises((AttributeError, TypeError), match="list") as caught:
+        mc.trace(function, [X])
+    assert not hasattr(caught.value, "__notes__")
+
+
 def test_calls_of_one_signature_share_a_graph():
     def signature(*args, **kwargs):
         return flatten_arguments(args, kwargs)[0]
