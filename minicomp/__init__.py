@@ -29,6 +29,7 @@ from minicomp.config import list_mode_options, list_options
 from minicomp.functional import *  # noqa: F403
 from minicomp.ir import Graph, TensorType
 from minicomp.ir.interpreter import interpret
+from minicomp.missing import missing
 from minicomp.nn.initialisation import manual_seed
 from minicomp.tracing.tensor import Tensor
 from minicomp.tracing.tracer import trace
@@ -78,7 +79,7 @@ _LATER = {
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise missing(f"module {__name__!r}", name, __all__)
     module = importlib.import_module(_LATER[name])
     found = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
     globals()[name] = found  # from here on without this function

@@ -17,16 +17,23 @@ from typing import TYPE_CHECKING, Any
 
 from minicomp.assemble import Assembler
 from minicomp.config import resolve_options
-from minicomp.debug import show, wanted
+from minicomp.debug import remark, show
 from minicomp.disk_cache import DiskCache
-from minicomp.errors import DeviceError, InputError, OptionError, UnsupportedError
+from minicomp.errors import (
+    DeviceError,
+    InputError,
+    MinicompError,
+    OptionError,
+    UnsupportedError,
+    nearest,
+)
 from minicomp.ir import Graph
 from minicomp.ir.interpreter import check_types
 from minicomp.ir.verifier import check_dtypes, verify
-from minicomp.kernels.program import Alignments, arguments_of, build_program, strides_of
+from minicomp.kernels.program import Alignments, Program, arguments_of, build_program, strides_of
 from minicomp.nn.module import state_key
-from minicomp.options import Options
-from minicomp.passes import optimize
+from minicomp.options import OPTIONS, Options
+from minicomp.passes import optimize, unchanged
 from minicomp.passes.freeze import freeze
 from minicomp.passes.fuse import fuse
 from minicomp.passes.materialize import materialize
@@ -45,7 +52,13 @@ from minicomp.selection.candidates import Choice
 from minicomp.selection.choose import Selector
 from minicomp.selection.externals import External, register
 from minicomp.tracing.record import is_tracing
-from minicomp.tracing.tracer import Signature, flatten_arguments, modules_of, trace_call
+from minicomp.tracing.tracer import (
+    Signature,
+    about_argument,
+    flatten_arguments,
+    modules_of,
+    trace_call,
+)
 
 if TYPE_CHECKING:
     from minicomp.explain import Explanation
@@ -66,7 +79,7 @@ def compile_graph(
     options = selector.options
     traced = show("graph", check_dtypes(verify(graph), backend.dtypes))
     graph = verify(frozen(traced, backend)) if options.freeze else traced
-    graph = optimize(graph, trace=show_pass)
+    graph = optimize(graph, trace=pass_printer(graph))
     graph = verify(split_reductions(graph))
     arrays = arrays_of(graph, inputs, backend)
     if backend.reads_windows:
@@ -74,13 +87,13 @@ def compile_graph(
     graph = verify(materialize(graph, strides_of(graph, arrays)))
     clusters = fuse(graph, epilogues=options.epilogue_fusion)
     alignments = alignments_of(graph, arrays, backend)
-    program = show("kernels", build_program(graph, clusters, arrays, alignments))
+    program = show("kernels", build_program(graph, clusters, arrays, alignments), kernels_text)
     assembler = Assembler(program, arrays, externals, selector, backend)
     executable = assembler.assemble()
     specialization = Specialization(traced, program, backend, executable, assembler.choices)
     show("select", specialization, lambda s: str(s.explain(graph.name)))
-    stage = {"LLVM IR": "llvm", "PTX": "ptx"}[backend.language]
-    show(stage, specialization, lambda s: s.text(backend.language))
+    show("llvm", specialization, lambda s: s.text("LLVM IR"))
+    show("ptx", specialization, lambda s: s.text("PTX"))
     show("asm", specialization, Specialization.assembly)
     return specialization
 
@@ -124,10 +137,25 @@ def alignments_of(graph: Graph, arrays: Sequence[Any], backend: Backend) -> Alig
     return Alignments(backend.alignment, backend.large_alignment, outside)
 
 
-def show_pass(name: str, graph: Graph) -> None:
-    """`MINICOMP_DEBUG=passes`: the graph after each pass."""
-    if wanted("passes"):
-        show("passes", graph, title=name)
+def pass_printer(before: Graph) -> Callable[[str, Graph], None]:
+    """`MINICOMP_DEBUG=passes`: what prints the graph after each pass, from `before` on, or one line
+    where the pass has changed nothing."""
+
+    def show_pass(name: str, after: Graph) -> None:
+        nonlocal before
+        if unchanged(before, after):
+            remark("passes", f"{name} changed nothing")
+        else:
+            show("passes", after, title=name)
+        before = after
+
+    return show_pass
+
+
+def kernels_text(program: Program) -> str:
+    """`MINICOMP_DEBUG=kernels`: the program, and the loops of each kernel that it calls."""
+    kernels = dict.fromkeys(str(call.kernel) for call in program.calls)
+    return "\n\n".join([str(program), *kernels])
 
 
 # --- the public function ------------------------------------------------------------------------
@@ -142,6 +170,7 @@ def compile(
     options: dict[str, Any] | None = None,
     name: str | None = None,
     disable: bool = False,
+    **unknown: Any,
 ) -> Any:
     """Compile `model`, an `nn.Module`, a function on tensors or a `Graph`.
 
@@ -154,9 +183,11 @@ def compile(
     The first `compile` of a process imports the compiler and starts LLVM, which takes some tens
     of milliseconds; the first call with new shapes only compiles.
 
-    Raises OptionError for wrong arguments, before anything is compiled. The compiled module
-    raises TraceError, ShapeError, DTypeError and their like at its first call.
+    Raises OptionError for wrong or unknown arguments, before anything is compiled. The compiled
+    module raises TraceError, ShapeError, DTypeError and their like at its first call.
     """
+    if unknown:
+        raise _no_argument(next(iter(unknown)))
     if model is None:
         return functools.partial(
             compile, fullgraph=fullgraph, dynamic=dynamic, mode=mode, options=options, name=name,
@@ -176,11 +207,31 @@ def compile(
         raise OptionError(
             f"compile() wants a module, a function or a graph, got {type(model).__name__}"
         )
+    if any(kind.__module__.partition(".")[0] == "torch" for kind in type(model).__mro__):
+        raise OptionError(
+            f"compile() does not understand modules of torch, got a {type(model).__name__}; build "
+            f"it from layers of minicomp.nn, which have the same names, and copy the weights with "
+            f"load_state_dict(model.state_dict())"
+        )
     if name is not None and not isinstance(name, str):
         raise OptionError(f"compile() wants name to be a str, got {name!r}")
     if disable:
         return model
     return CompiledModule(model, resolved, name)
+
+
+def _no_argument(name: str) -> OptionError:
+    """The error about an argument that `compile` does not take."""
+    if name in OPTIONS:
+        return OptionError(
+            f"compile() has no argument {name!r}, which is an option; "
+            f"write options={{{name!r}: ...}}"
+        )
+    arguments = list(inspect.signature(compile).parameters)[1:-1]
+    return OptionError(
+        f"compile() has no argument {name!r}; it takes {', '.join(arguments)}, and in options= "
+        f"what list_options() lists{nearest(name, [*arguments, *OPTIONS])}"
+    )
 
 
 class CompiledModule:
@@ -232,8 +283,8 @@ class CompiledModule:
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The way through Python: find or make the specialization, and run it."""
         at_epoch = epoch.current()
-        signature, leaves = flatten_arguments(args, kwargs)
-        inputs = self._prepared(leaves)
+        signature, leaves = flatten_arguments(args, kwargs, self.__minicomp_original__)
+        inputs = self._prepared(signature, leaves)
         specialization = self._specialization(signature, args, kwargs, inputs)
         try:
             result = specialization(inputs)
@@ -266,9 +317,17 @@ class CompiledModule:
         with self._lock:  # another thread may have been faster; all must use one selector
             return self._devices.setdefault(device, (backend, selector))
 
-    def _prepared(self, leaves: Sequence[Any]) -> list[Any]:
+    def _prepared(self, signature: Signature, leaves: Sequence[Any]) -> list[Any]:
         """The arrays of a call as kernels can read them, each on its own device."""
-        return [self._on(device_of(leaf))[0].prepared(leaf) for leaf in leaves]
+        prepared: list[Any] = []
+        try:
+            for leaf in leaves:
+                prepared.append(self._on(device_of(leaf))[0].prepared(leaf))
+        except MinicompError as error:
+            raise about_argument(
+                error, self.__minicomp_original__, signature.structure, len(prepared)
+            ) from error.__cause__
+        return prepared
 
     def _specialization(
         self, signature: Signature, args: Any, kwargs: Any, inputs: Sequence[Any]
@@ -364,8 +423,8 @@ class CompiledModule:
 
     def _inspected(self, args: Any, kwargs: Any) -> Specialization:
         if args or kwargs:
-            signature, leaves = flatten_arguments(args, kwargs)
-            inputs = self._prepared(leaves)
+            signature, leaves = flatten_arguments(args, kwargs, self.__minicomp_original__)
+            inputs = self._prepared(signature, leaves)
             return self._specialization(signature, args, kwargs, inputs)
         if self._last is None:
             raise InputError(

@@ -23,7 +23,7 @@ from contextvars import ContextVar, Token
 from types import ModuleType
 from typing import Any
 
-from minicomp.errors import ConfigError, OptionError
+from minicomp.errors import ConfigError, OptionError, nearest
 from minicomp.options import MODES, OPTIONS, Options, coerce_options, mode_options
 
 _process_values: dict[str, Any] = {}
@@ -78,7 +78,9 @@ def __getattr__(name: str) -> Any:
 
 
 def _unknown(name: str) -> ConfigError:
-    return ConfigError(f"config has no option {name!r}; known options are {list(OPTIONS)}")
+    return ConfigError(
+        f"config has no option {name!r}; known options are {list(OPTIONS)}{nearest(name, OPTIONS)}"
+    )
 
 
 def _checked(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ got, what was wanted, and what to do. All inherit `MinicompError` and the builti
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -30,6 +31,17 @@ class MinicompError(Exception):
         return type(self)(self.message, what=what, location=location)
 
 
+def nearest(name: Any, known: Iterable[str]) -> str:
+    """What to add to the error about an unknown name: `; did you mean 'relu'?` for Relu, and
+    nothing where no known name is like it."""
+    from difflib import get_close_matches  # when something is wrong already
+
+    spelled = {each.lower(): each for each in known}
+    # sort and sqrt are 0.75 alike, threads and num_threads 0.78
+    near = get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.76)
+    return f"; did you mean {spelled[near[0]]!r}?" if near else ""
+
+
 class ShapeError(MinicompError, ValueError):
     """Shapes do not fit an operation."""
 
@@ -44,6 +56,10 @@ class DeviceError(MinicompError, ValueError):
 
 class AttributeValueError(MinicompError, ValueError):
     """An op's argument (an axis, a stride, a width ...) has a value that it cannot have."""
+
+
+class MissingNameError(MinicompError, AttributeError):
+    """A layer, function or method that minicomp does not have."""
 
 
 class UnsupportedError(MinicompError, NotImplementedError):

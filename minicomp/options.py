@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from minicomp.errors import OptionError
+from minicomp.errors import OptionError, nearest
 
 # --- checks -------------------------------------------------------------------------------------
 # A check takes the option's name and a value, and returns the value as the compiler will read it.
@@ -219,6 +219,7 @@ def coerce_options(options: Any) -> dict[str, Any]:
         if name not in OPTIONS:
             raise OptionError(
                 f"Unexpected optimization option {key}, known options are {list(OPTIONS)}"
+                f"{nearest(name, OPTIONS)}"
             )
         checked[name] = OPTIONS[name].coerce(value)
     return checked

@@ -466,6 +466,16 @@ def test_a_graph_wants_inputs_of_its_own_types():
         ({"options": {"num_threads": 0}}, "num_threads"),
         ({"options": {"autotune_tie_tolerance": float("nan")}}, "finite"),
         ({"name": 3}, "name to be a str, got 3"),
+        (
+            {"max_autotune": True},
+            r"'max_autotune', which is an option; write options=\{'max_autotune': \.\.\.\}$",
+        ),
+        ({"modes": "default"}, r"no argument 'modes'; it takes .*; did you mean 'mode'\?"),
+        ({"backend": "inductor"}, r"no argument 'backend'; it takes fullgraph, .*, disable, and"),
+        (
+            {"options": {"max-autotun": True}},
+            r"known options are .*; did you mean 'max_autotune'\?",
+        ),
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_is_compiled(arguments, message):
@@ -485,6 +495,13 @@ def test_what_is_no_model_is_refused():
         minicomp.compile(nn.ReLU)
 
 
+def test_a_module_of_torch_is_refused_with_the_way_to_rebuild_it():
+    torch_module = type("Module", (), {"__module__": "torch.nn.modules.module", "__call__": None})
+    net = type("Net", (torch_module,), {})()
+    with pytest.raises(OptionError, match=r"modules of torch, got a Net; .*load_state_dict"):
+        minicomp.compile(net)
+
+
 def test_options_do_not_leak_into_the_config():
     before = minicomp.config.get_config_copy()
     minicomp.compile(lambda x: x, options={"freeze": True})(floats(2))
@@ -499,6 +516,16 @@ def test_dtypes_that_the_cpu_does_not_compute_in_are_named(dtype):
     compiled = minicomp.compile(lambda x: x)
     with pytest.raises(DTypeError, match="wanted one of"):
         compiled(np.zeros(3).astype(dtype))
+
+
+def test_a_dtype_for_cuda_alone_is_refused_with_the_argument_and_the_line():
+    compiled = minicomp.compile(lambda image, label: image + label)
+    message = r"^argument label at test_compile\.py:\d+: float16 is for CUDA; .*np\.float32\)"
+    with pytest.raises(DTypeError, match=message):
+        compiled(floats(3), np.zeros(3, np.float16))
+    message = r"^argument image at test_compile\.py:\d+: dtype uint8 is not supported"
+    with pytest.raises(DTypeError, match=message):
+        compiled(np.zeros(3, np.uint8), floats(3))
 
 
 def test_what_is_no_tensor_is_named():
@@ -580,6 +607,46 @@ def test_the_debug_variable_prints_its_stage_and_no_other(stage, monkeypatch, ca
     headings = [line for line in printed.splitlines() if line.startswith("---")]
     assert headings
     assert all(line.startswith(f"--- {stage}") for line in headings)
+
+
+def test_a_debug_stage_may_be_written_in_capitals(monkeypatch, capsys):
+    monkeypatch.setenv("MINICOMP_DEBUG", "Graph, KERNELS")
+    minicomp.compile(lambda x: x + 1)(floats(2))
+    printed = capsys.readouterr().err
+    assert "--- graph -" in printed
+    assert "--- kernels -" in printed
+
+
+def test_debug_prints_the_graph_after_those_passes_alone_that_changed_it(monkeypatch, capsys):
+    monkeypatch.setenv("MINICOMP_DEBUG", "passes")
+    minicomp.compile(lambda x: minicomp.negative(-x) + 1)(floats(2))
+    pieces = capsys.readouterr().err.split("--- passes: ")[1:]
+    assert "dead_code changed nothing\n" in pieces
+    graphs = [piece for piece in pieces if "graph lambda" in piece]
+    assert any(piece.startswith("simplify ---") for piece in graphs)
+    texts = [piece.partition("\n")[2] for piece in graphs]
+    assert all(before != after for before, after in zip(texts, texts[1:], strict=False))
+    others = [piece for piece in pieces if piece not in graphs]
+    assert all(piece.endswith(" changed nothing\n") for piece in others)
+
+
+def test_debug_prints_the_loops_of_the_kernels(monkeypatch, capsys):
+    monkeypatch.setenv("MINICOMP_DEBUG", "kernels")
+    minicomp.compile(lambda x: minicomp.softmax(minicomp.exp(x @ x) @ x))(floats(8, 8))
+    printed = capsys.readouterr().err
+    assert "\nmatmul_exp(0, 1)\n" in printed  # the program
+    assert "\n\nkernel matmul_exp(" in printed
+    assert "product = sum over k in 8" in printed
+    assert "sweep " in printed
+
+
+def test_a_debug_stage_that_the_cpu_does_not_have_is_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("MINICOMP_DEBUG", "ptx")
+    compiled = minicomp.compile(lambda x: x + 1)
+    for _ in range(2):
+        np.testing.assert_array_equal(compiled(np.zeros(2)), [1, 1])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "--- ptx: not shown: this module runs on the CPU: it has LLVM IR, see llvm_ir()"
 
 
 def test_an_unknown_debug_stage_is_named(monkeypatch):

@@ -14,8 +14,9 @@ from random_graphs import arrays_for, graphs
 
 import minicomp
 from minicomp import cuda, nn
-from minicomp.errors import DeviceError, InputError, UnsupportedError
+from minicomp.errors import CudaError, DeviceError, InputError, UnsupportedError
 from minicomp.ir import numpy_dtype
+from minicomp.runtime.cuda import machine_code
 from minicomp.runtime.cuda.driver import driver
 from minicomp.tree import flatten
 
@@ -279,7 +280,19 @@ def test_debug_prints_the_ptx(monkeypatch, capsys):
     assert "--- ptx ---" in printed
     assert ".visible .entry add(" in printed
     assert "--- kernels ---" in printed
-    assert "--- llvm ---" not in printed
+    assert printed.count("--- llvm") == 1
+    assert "--- llvm: not shown: this module runs on CUDA: it has PTX, see ptx()\n" in printed
+
+
+def test_debug_without_a_disassembler_says_so_in_a_line_and_goes_on(monkeypatch, capsys):
+    def find(tool):
+        raise CudaError(f"machine code for CUDA is shown by NVIDIA's {tool}")
+
+    monkeypatch.setenv("MINICOMP_DEBUG", "asm")
+    monkeypatch.setattr(machine_code, "find", find)
+    check(lambda x: x + 1, floats(3))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "--- asm: not shown: machine code for CUDA is shown by NVIDIA's ptxas"
 
 
 def test_choices_are_saved_and_replayed(tmp_path):

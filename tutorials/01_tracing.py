@@ -176,7 +176,9 @@ def loud_where_positive(x):
 print(len(minicomp.trace(loud_where_positive, x)), "values")
 # > bool() at 01_tracing.py:...: a traced tensor (bool[]) has no numbers while its function is
 # > traced, so Python cannot branch on it; choose by data with minicomp.where(condition, a,
-# > b), or branch on shapes, dtypes and arguments that are not arrays
+# > b), or branch on shapes, dtypes and arguments that are not arrays; in place of `and`,
+# > `or`, `not` write &, |, ~, as in (x > 0) & (x < 1) for 0 < x < 1, in place of max() and
+# > min() minicomp.maximum and minimum
 # > 8 values
 
 # %% [markdown]

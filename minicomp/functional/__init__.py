@@ -8,6 +8,8 @@ Read `operands` (promotion and broadcasting) and `pointwise` first; `products` a
 show how networks are written in the IR's few ops.
 """
 
+from typing import Any
+
 from minicomp.functional.activations import (
     gelu,
     layer_norm,
@@ -147,6 +149,7 @@ from minicomp.functional.shapes import (
     transpose,
     unsqueeze,
 )
+from minicomp.missing import missing
 
 #: the functions themselves: what `from minicomp.functional import *` brings
 __all__ = [
@@ -284,3 +287,7 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise missing(f"module {__name__!r}", name, __all__)

@@ -44,6 +44,7 @@ ALIASES = {"dim": "axis", "dims": "axis", "keepdim": "keepdims", "a_min": "min",
 def tensor_function(function: Function) -> Function:
     """A public function on tensors. PyTorch's names of arguments are taken for NumPy's, and an
     error that does not yet say where it was raised gets the function's name and the user's line.
+    TraceError where an argument is given under both names.
     """
     parameters = inspect.signature(function).parameters
     aliases = [
@@ -54,15 +55,21 @@ def tensor_function(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        for alias, name in aliases:
-            if alias in kwargs:
-                kwargs[name] = kwargs.pop(alias)
         try:
+            _rename(kwargs, aliases)
             return function(*args, **kwargs)
         except MinicompError as error:
             raise error.placed(function.__name__, user_location()) from error.__cause__
 
     return call  # type: ignore[return-value]
+
+
+def _rename(kwargs: dict[str, Any], aliases: Sequence[tuple[str, str]]) -> None:
+    for alias, name in aliases:
+        if alias in kwargs:
+            if name in kwargs:
+                raise TraceError(f"got both {name}= and {alias}=, which mean the same; give one")
+            kwargs[name] = kwargs.pop(alias)
 
 
 # --- one argument ---

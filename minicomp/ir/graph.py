@@ -47,6 +47,20 @@ ITEMSIZE = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int32": 4,
             "bool": 1}  # fmt: skip
 
 
+_INTEGERS = (
+    "convert the array with .astype(np.int64) for indices, or .astype(np.float32) to compute"
+)
+#: NumPy's kind of dtype -> what to do with an array of a kind that the IR lacks
+CONVERSIONS = {
+    "u": _INTEGERS,
+    "i": _INTEGERS,
+    "c": "pass x.real and x.imag apart",
+    "O": "make it an array of numbers, np.array(x, np.float32): rows of unequal lengths are none",
+    **dict.fromkeys("SU", "pass numbers that stand for what is in it, indices say"),
+    **dict.fromkeys("mM", "pass numbers, x.astype(np.int64)"),
+}
+
+
 def short_dtype(dtype: str) -> str:
     """`"float32"` -> `"f32"`."""
     return DTYPES[dtype]
@@ -61,9 +75,10 @@ def dtype_name(dtype: Any) -> str:
     except TypeError:
         raise DTypeError(f"{dtype!r} is not a dtype; wanted one of {', '.join(DTYPES)}") from None
     if name not in DTYPES:
+        kind = np.dtype(dtype).kind
         raise DTypeError(
             f"dtype {name} is not supported; wanted one of {', '.join(DTYPES)}; "
-            f"convert the array with .astype(np.float32), say"
+            f"{CONVERSIONS.get(kind, 'convert the array with .astype(np.float32), say')}"
         )
     return name
 

@@ -3,6 +3,9 @@
 Read `module` and `parameter` first; every layer is a few lines over `minicomp.functional`.
 """
 
+from typing import Any
+
+from minicomp.missing import missing
 from minicomp.nn.activations import GELU, ReLU, Sigmoid, SiLU, Softmax, Tanh
 from minicomp.nn.attention import MultiheadAttention
 from minicomp.nn.containers import ModuleDict, ModuleList, Sequential
@@ -45,3 +48,7 @@ __all__ = [
     "Tanh",
     "manual_seed",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise missing(f"module {__name__!r}", name, __all__)

@@ -120,7 +120,7 @@ def prepared(array: Any) -> np.ndarray:
     if name not in CPU_DTYPES:
         raise DTypeError(
             f"{name} is for CUDA; on the CPU wanted one of {', '.join(CPU_DTYPES)}: "
-            f"convert the argument with .astype(np.float32)"
+            f"convert it with .astype(np.float32), or move it and the module to the GPU"
         )
     whole = all(stride % array.itemsize == 0 for stride in array.strides)
     if array.flags.aligned and whole and array.dtype.isnative:

@@ -51,6 +51,11 @@ UFUNCS = _table(
     | {name: getattr(numpy_functions, name) for name in ("fabs", "divmod", "logaddexp")}
 )
 
+#: ufunc -> the operator that is written for it: `array += x` calls np.add with out=array
+OPERATORS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//",
+             "remainder": "%", "power": "**", "matmul": "@", "bitwise_and": "&",
+             "bitwise_or": "|", "bitwise_xor": "^"}  # fmt: skip
+
 #: what ufunc.reduce means, e.g. np.add.reduce
 REDUCTIONS = _table(
     {
@@ -109,6 +114,14 @@ def array_ufunc(self: Any, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs:
     if not _is_traced((inputs, kwargs)):
         inputs, kwargs = _unwrapped((inputs, kwargs))
         return getattr(ufunc, method)(*inputs, **kwargs)
+    operator = OPERATORS.get(ufunc.__name__)
+    if operator is not None and kwargs.get("out", (None,))[0] is inputs[0]:
+        raise TraceError(
+            f"an array of NumPy cannot be changed by a traced tensor, which has no numbers yet; "
+            f"write acc = acc {operator} x instead of acc {operator}= x",
+            what=f"{operator}=",
+            location=user_location(),
+        )
     name = f"np.{ufunc.__name__}" + ("" if method == "__call__" else f".{method}")
     if method == "reduce":
         ours = REDUCTIONS.get(ufunc)

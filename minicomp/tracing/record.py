@@ -60,7 +60,8 @@ class Cell:
 
 def array_type(array: Any) -> TensorType | None:
     """The type of an array, a GPU array, a cell, or a spec with `shape` and `dtype`; None for
-    anything else. Raises DTypeError for a dtype that the IR lacks."""
+    anything else. Raises DTypeError for a dtype that the IR lacks, InputError for arrays of other
+    libraries that NumPy cannot read as they are."""
     if type(array) is np.ndarray or isinstance(array, np.generic):
         return TensorType(array.shape, dtype_name(array.dtype))
     if isinstance(array, TensorType):
@@ -77,9 +78,29 @@ def array_type(array: Any) -> TensorType | None:
         found = read_interface(array)
         return TensorType(found.shape, found.dtype, "cuda")
     if hasattr(array, "shape") and hasattr(array, "dtype"):
+        _check_readable(array)
         device = "cuda" if "cuda" in str(getattr(array, "device", "cpu")) else "cpu"
         return TensorType(tuple(array.shape), dtype_name(array.dtype), device)
     return None
+
+
+def _check_readable(array: Any) -> None:
+    """InputError for a tensor of another library with dtypes of its own, as torch has them. Told by
+    what it has, since importing torch to ask would take seconds."""
+    if isinstance(array.dtype, str | type | np.dtype):
+        return
+    place = str(getattr(array, "device", "cpu"))
+    if hasattr(array, "detach"):
+        advice = f"x.detach(){'' if place == 'cpu' else '.cpu()'}.numpy()"
+    elif hasattr(array, "__dlpack__"):
+        advice = "np.from_dlpack(x)"
+    else:
+        return
+    library = type(array).__module__.partition(".")[0]
+    raise InputError(
+        f"got a {library} tensor of {array.dtype} on {place.replace('cpu', 'the CPU')}; "
+        f"wanted an array of NumPy: pass {advice}"
+    )
 
 
 def type_of(operand: Any) -> TensorType:

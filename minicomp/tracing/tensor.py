@@ -27,6 +27,7 @@ from minicomp.errors import (
     TraceError,
     UnsupportedError,
 )
+from minicomp.missing import missing
 from minicomp.tracing import numpy_protocol
 from minicomp.tracing.record import Symbolic, user_location
 
@@ -51,6 +52,18 @@ def _operator(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 def _reflected(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return lambda self, other: function(other, self)
+
+
+def _refused_in_place(symbol: str) -> Callable[[Any, Any], NoReturn]:
+    def refuse(self: Any, other: Any) -> NoReturn:
+        raise TraceError(
+            f"a traced tensor cannot be changed in place: other names and views of it would not "
+            f"see the change; write x = x {symbol} y instead of x {symbol}= y",
+            what=f"{symbol}=",
+            location=user_location(),
+        )
+
+    return refuse
 
 
 def _cast_to(dtype: str) -> Callable[[Any], Any]:
@@ -245,11 +258,12 @@ def _unpacked(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 # What to do instead of asking a traced tensor for its numbers.
 BRANCH = (
     "choose by data with minicomp.where(condition, a, b), or branch on shapes, dtypes and "
-    "arguments that are not arrays"
+    "arguments that are not arrays; in place of `and`, `or`, `not` write &, |, ~, as in "
+    "(x > 0) & (x < 1) for 0 < x < 1, in place of max() and min() minicomp.maximum and minimum"
 )
 NUMBER = (
     "keep it a tensor (minicomp.exp(x) for math.exp(x)), or pass it as a Python number, which is "
-    "a constant of the trace"
+    "a constant of the trace; to fill an array, join a list of tensors with minicomp.stack instead"
 )
 SIZE = (
     "sizes and loops take numbers known before the call, such as x.shape[0]; to pick by data, "
@@ -266,6 +280,9 @@ class Tensor(TensorOperators, Symbolic):
 
     def __repr__(self) -> str:
         return f"Tensor({self.value.type} = {self.value.op})"
+
+    def __getattr__(self, name: str) -> Any:
+        raise missing("a traced tensor", name, dir(type(self)))
 
     def __bool__(self) -> NoReturn:  # noqa: PLE0304
         self._refuse("bool()", "Python cannot branch on it", BRANCH)
@@ -303,17 +320,13 @@ class Tensor(TensorOperators, Symbolic):
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         self._refuse("a NumPy array from it", "it is no array", ARRAY)
 
-    def _refuse_in_place(self, other: Any) -> NoReturn:
-        raise TraceError(
-            "a traced tensor cannot be changed in place: other names and views of it would not "
-            "see the change; write x = x + y instead of x += y",
-            what="an operator with =",
-            location=user_location(),
-        )
-
     # Without these Python would make `x += y` mean `x = x + y`, which NumPy does not.
-    __iadd__ = __isub__ = __imul__ = __itruediv__ = __ifloordiv__ = __imod__ = _refuse_in_place
-    __ipow__ = __imatmul__ = __iand__ = __ior__ = __ixor__ = _refuse_in_place
+    __iadd__, __isub__ = _refused_in_place("+"), _refused_in_place("-")
+    __imul__, __itruediv__ = _refused_in_place("*"), _refused_in_place("/")
+    __ifloordiv__, __imod__ = _refused_in_place("//"), _refused_in_place("%")
+    __ipow__, __imatmul__ = _refused_in_place("**"), _refused_in_place("@")
+    __iand__, __ior__ = _refused_in_place("&"), _refused_in_place("|")
+    __ixor__ = _refused_in_place("^")
 
     def __setitem__(self, key: Any, item: Any) -> NoReturn:
         raise TraceError(

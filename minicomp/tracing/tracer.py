@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from minicomp import tree
-from minicomp.errors import MinicompError, TraceError
+from minicomp.errors import ControlFlowError, MinicompError, TraceError
 from minicomp.functional.operands import tensor
 from minicomp.ir import Graph, TensorType
 from minicomp.tracing.record import (
@@ -76,7 +76,7 @@ def trace(model: Any, *example_inputs: Any, **example_keywords: Any) -> Graph:
 
 def trace_call(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Traced:
     """As `trace`, with the signature that says which calls the graph is for."""
-    signature, _ = flatten_arguments(args, kwargs)
+    signature, _ = flatten_arguments(args, kwargs, model)
     # A compiled module stands for what it was compiled from.
     model = getattr(model, "__minicomp_original__", model)
     holders = _named_holders(model)
@@ -89,32 +89,85 @@ def trace_call(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tr
             for name, type in zip(input_names, signature.types, strict=True)
         ]
         args, kwargs = tree.unflatten(signature.structure, inputs)
-        outputs, output_tree = _outputs(model(*args, **kwargs), recorder)
+        outputs, output_tree = _outputs(_called(model, args, kwargs), recorder)
     values = tuple(recorder.values)
     graph = Graph(_graph_name(model), values, outputs, recorder.bindings, output_tree)
     return Traced(graph, signature, tuple(recorder.called))
+
+
+def _called(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What the model returns. Where an element of an array is set to a tensor, NumPy hides the
+    tensor's error behind one of its own about sequences; this says instead what to do. A list is
+    no tensor, which the errors of who takes it for one do not say."""
+    try:
+        return model(*args, **kwargs)
+    except (AttributeError, TypeError) as error:
+        if not isinstance(error, MinicompError):
+            for name in _lists(model, args, kwargs):
+                error.add_note(
+                    f"The argument {name} is a list of numbers, which stays one in a traced "
+                    f"function; if it is meant to be a tensor, pass np.array({name})."
+                )
+        raise
+    except ValueError as error:
+        cause = error.__cause__
+        if not isinstance(cause, ControlFlowError) or "array element" not in str(error):
+            raise
+        raise TraceError(
+            "an array of NumPy cannot hold a traced tensor, which has no numbers yet; collect "
+            "tensors in a list and join them with minicomp.stack or concatenate, or choose with "
+            "minicomp.where",
+            what="assignment to an item of an array",
+            location=cause.location,
+        ).with_traceback(error.__traceback__) from None
+
+
+def _lists(model: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+    """The parameters whose arguments are lists of numbers, or lists of such lists."""
+    given = {**dict(zip(_declared_names(model), args, strict=False)), **kwargs}
+    return [
+        name
+        for name, argument in given.items()
+        if isinstance(argument, list)
+        and all(isinstance(leaf, int | float) for leaf in tree.flatten(argument)[0])
+    ]
 
 
 # --- arguments ---
 
 
 def flatten_arguments(
-    args: Sequence[Any], kwargs: Mapping[str, Any]
+    args: Sequence[Any], kwargs: Mapping[str, Any], model: Any = None
 ) -> tuple[Signature, list[Any]]:
-    """The signature of a call, and the arrays among its arguments in the order of inputs."""
+    """The signature of a call, and the arrays among its arguments in the order of inputs. Errors
+    name an argument as `model` does, or by its number."""
     arrays, structure = tree.flatten((tuple(args), dict(kwargs)), _is_static)
     types = []
     for number, array in enumerate(arrays):
         try:
             types.append(_argument_type(array))
         except MinicompError as error:
-            _, *path = tree.paths(structure)[number]
-            raise error.placed(f"argument {_dotted(path)}", user_location()) from None
+            raise about_argument(error, model, structure, number) from None
     return Signature(structure, tuple(types)), arrays
+
+
+def about_argument(
+    error: MinicompError, model: Any, structure: tree.Structure, number: int
+) -> MinicompError:
+    """The error, said to be about the array of this number among the arguments of a call."""
+    steps = _steps(tree.paths(structure)[number], _declared_names(model))
+    return error.placed(f"argument {_dotted(steps)}", user_location())
 
 
 def _dotted(path: Sequence[Any]) -> str:
     return ".".join(str(step) for step in path)
+
+
+def _steps(path: Sequence[Any], declared: Sequence[str]) -> list[Any]:
+    """The way to an array from the parameter of the function that it is in."""
+    kind, first, *rest = path
+    is_named = kind == 0 and first < len(declared)
+    return [declared[first] if is_named else first, *rest]
 
 
 def _is_static(leaf: Any) -> bool:
@@ -137,13 +190,9 @@ def _input_names(model: Any, structure: tree.Structure, taken: set[str]) -> list
     """Names of the inputs: the parameter's name and the way from there, as in `batch.image`."""
     declared = _declared_names(model)
     names = []
-    for kind, first, *rest in tree.paths(structure):
-        if kind == 1:  # a keyword argument
-            steps = [first, *rest]
-        elif first < len(declared):
-            steps = [declared[first], *rest]
-        else:
-            steps = [f"arg{first}", *rest]
+    for path in tree.paths(structure):
+        first, *rest = _steps(path, declared)
+        steps = [f"arg{first}" if isinstance(first, int) else first, *rest]
         name = re.sub(r"[^\w.]", "_", _dotted(steps))
         names.append(_unique(name, taken))
     return names

@@ -103,6 +103,20 @@ def test_pytorchs_names_of_arguments(agree):
     agree(lambda x: mc.cumsum(x, dim=0), np.cumsum(x, 0), x)
 
 
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (lambda x: mc.softmax(x, axis=0, dim=1), "axis= and dim="),
+        (lambda x: mc.sum(x, dim=1, dims=1), "axis= and dims="),
+        (lambda x: x.sum(1, keepdim=True, keepdims=False), "keepdims= and keepdim="),
+    ],
+)
+def test_an_argument_by_both_its_names_is_refused(function, names):
+    message = rf"^\w+ at test_reductions\.py:\d+: got both {names}, which mean the same; give one"
+    with pytest.raises(TypeError, match=message):
+        mc.trace(function, np.zeros((2, 2)))
+
+
 def test_max_over_dim_is_refused_since_pytorch_returns_two():
     with pytest.raises(UnsupportedError, match=r"use amax\(x, dim\)"):
         mc.max(np.zeros((2, 2)), dim=1)

@@ -1,5 +1,8 @@
 """NumPy's own functions on traced tensors give what they give on arrays."""
 
+import operator
+import re
+
 import numpy as np
 import pytest
 
@@ -167,13 +170,54 @@ def test_what_has_no_equivalent_is_named(function, message):
         mc.trace(lambda x: function(x), X)
 
 
-def test_in_place_operators_on_arrays_are_refused():
+IN_PLACE = {"iadd": "+", "isub": "-", "imul": "*", "itruediv": "/", "ifloordiv": "//", "imod": "%",
+            "ipow": "**", "imatmul": "@", "iand": "&", "ior": "|", "ixor": "^"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_in_place_operators_on_arrays_are_refused(name):
     def function(x):
-        total = np.zeros((2, 3), np.float32)
-        total += x
+        return getattr(operator, name)(np.zeros((3, 3), np.int64), x)
+
+    symbol = re.escape(IN_PLACE[name])
+    message = rf"^{symbol}= at test_numpy_protocol.py:\d+: an array .* acc = acc {symbol} x instead"
+    with pytest.raises(TraceError, match=message):
+        mc.trace(function, np.zeros((3, 3), np.int64))
+
+
+def test_an_operator_on_a_part_of_an_array_is_refused_likewise():
+    def function(x):
+        total = np.zeros(3, np.float32)
+        total[:1] -= x[0, 0]
         return total
 
-    with pytest.raises(TraceError, match=r"np\.add at .*the argument out="):
+    with pytest.raises(TraceError, match=r"^-= at .* acc = acc - x instead of acc -= x"):
+        mc.trace(function, X)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, bool])
+def test_an_element_of_an_array_set_to_a_tensor_is_refused_with_what_to_do(dtype):
+    def function(x):
+        out = np.zeros(2, dtype)
+        out[0] = x[0, 1]
+        return out
+
+    line = function.__code__.co_firstlineno + 2
+    message = rf"an item of an array at test_numpy_protocol\.py:{line}: .*minicomp\.stack or conc"
+    with pytest.raises(TraceError, match=message) as caught:
+        mc.trace(function, X)
+    assert caught.value.__cause__ is None
+    assert caught.traceback[-1].name == "function"
+
+
+def test_a_value_error_of_the_users_own_comes_through_whatever_its_cause():
+    def function(x):
+        try:
+            return float(x)
+        except TypeError as error:
+            raise ValueError("mine") from error
+
+    with pytest.raises(ValueError, match=r"^mine$"):
         mc.trace(function, X)
 
 

@@ -8,7 +8,13 @@ import pytest
 
 import minicomp as mc
 from minicomp import nn
-from minicomp.errors import DeviceError, IndexOutOfRangeError, ShapeError, TraceError
+from minicomp.errors import (
+    DeviceError,
+    IndexOutOfRangeError,
+    InputError,
+    ShapeError,
+    TraceError,
+)
 from minicomp.ir import TensorType
 from minicomp.tracing.record import Recorder, apply, array_type, current, is_tracing, user_location
 from minicomp.tracing.tensor import Tensor
@@ -73,6 +79,31 @@ def test_types_of_arrays():
         device, shape, dtype = "cuda:0", (4,), np.dtype(np.float32)
 
     assert array_type(OnGpu()) == TensorType((4,), "float32", "cuda")
+
+
+@pytest.mark.parametrize(
+    ("methods", "device", "advice"),
+    [
+        (("__dlpack__", "detach"), "cpu", r"on the CPU; .*: pass x\.detach\(\)\.numpy\(\)$"),
+        (("__dlpack__", "detach"), "mps:0", r"on mps:0; .*: pass x\.detach\(\)\.cpu\(\)\.numpy"),
+        (("__dlpack__",), "cpu", r"on the CPU; .*: pass np\.from_dlpack\(x\)$"),
+    ],
+)
+def test_a_tensor_of_another_library_is_named_with_what_makes_an_array_of_it(
+    methods, device, advice
+):
+    class OtherDType:
+        def __repr__(self):
+            return "torch.float32"
+
+    members = {"shape": (2,), "dtype": OtherDType(), "device": device, "__module__": "torch"}
+    tensor = type("Tensor", (), {**members, **dict.fromkeys(methods)})()
+    with pytest.raises(InputError, match=rf"got a torch tensor of torch\.float32 {advice}"):
+        array_type(tensor)
+    with pytest.raises(InputError, match=r"argument \w+ at test_record\.py:\d+: got a torch"):
+        mc.trace(lambda x: x, tensor)
+    with pytest.raises(InputError, match=r"add at test_record\.py:\d+: got a torch tensor"):
+        mc.trace(lambda x: x + tensor, X)
 
 
 def test_a_type_without_data_is_not_computed_with():

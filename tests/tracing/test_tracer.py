@@ -123,15 +123,50 @@ def test_gpu_arrays_trace_to_graphs_on_the_gpu():
 @pytest.mark.parametrize(
     ("argument", "error", "message"),
     [
-        ({1, 2}, TraceError, r"argument 0 at test_tracer\.py:\d+: got a set; wanted an array"),
-        (np.zeros(2, np.uint8), DTypeError, "argument 0 at .*: dtype uint8 is not supported"),
-        ({"a": [X, object()]}, TraceError, r"argument 0\.a\.1 at .*: got a object"),
+        ({1, 2}, TraceError, r"argument x at test_tracer\.py:\d+: got a set; wanted an array"),
+        (
+            np.zeros(2, np.uint8),
+            DTypeError,
+            r"argument x at .*: dtype uint8 is .*np\.int64\) for indices",
+        ),
+        (
+            np.zeros(2, np.complex64),
+            DTypeError,
+            r"argument x at .*; pass x\.real and x\.imag apart",
+        ),
+        (np.array([[1], [1, 2]], object), DTypeError, r"np\.array\(x, np\.float32\): rows of uneq"),
+        (np.array(["a"]), DTypeError, r"argument x at .*; pass numbers that stand for what"),
+        (np.zeros(2, "M8[s]"), DTypeError, r"argument x at .*; pass numbers, x\.astype"),
+        ({"a": [X, object()]}, TraceError, r"argument x\.a\.1 at .*: got a object"),
         (np.ma.masked_array([1.0]), InputError, "MaskedArray has rules of its own"),
     ],
 )
 def test_arguments_that_cannot_be_traced_are_named(argument, error, message):
     with pytest.raises(error, match=message):
         mc.trace(lambda x: x, argument)
+
+
+def test_an_argument_is_named_by_keyword_or_number_where_no_parameter_is_its_own():
+    wrong = np.zeros(2, np.uint8)
+    with pytest.raises(DTypeError, match=r"^argument scale at test_tracer\.py:\d+: dtype uint8"):
+        mc.trace(Net(), X, scale=wrong)
+    with pytest.raises(DTypeError, match=r"^argument 1 at test_tracer\.py:\d+: dtype uint8"):
+        mc.trace(lambda *xs: xs, X, wrong)
+
+
+@pytest.mark.parametrize(
+    "function", [lambda x: x.max(), lambda x: x - 1.5], ids=["a method", "an operator"]
+)
+def test_a_list_taken_for_a_tensor_gets_a_note_that_says_what_to_pass(function):
+    for numbers in ([1.0, 2.0], [[1, 2], [3, 4]]):
+        with pytest.raises((AttributeError, TypeError), match="list") as caught:
+            mc.trace(function, numbers)
+        (note,) = caught.value.__notes__
+        assert "x is a list of numbers" in note
+        assert "pass np.array(x)" in note
+    with pytest.raises((AttributeError, TypeError), match="list") as caught:
+        mc.trace(function, [X])
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_calls_of_one_signature_share_a_graph():
