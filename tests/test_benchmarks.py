@@ -232,14 +232,15 @@ def test_the_last_of_two_runs_counts():
     assert document["date"] == "third" and times == {1: 5.0, 2: 4.0}
 
 
-def test_the_markdown_table_has_the_peers_that_took_part_and_the_ratio():
+def test_the_markdown_table_has_the_best_peer_for_each_number_of_threads():
     rows = [made_up(1, numpy=1.5, minicomp=1.0), made_up(2, numpy=3e-6, jax=2e-6, minicomp=1e-6)]
     rows[1]["peers"] = ["numpy", "jax"]
-    assert report.markdown({"rows": rows}).splitlines() == [
-        "| workload | threads | minicomp | numpy | jax | ratio |",
-        "| --- | --: | --: | --: | --: | --: |",
-        "| tiny | 1 | 1 s | 1.5 s |  | 1.50 |",
-        "| tiny | 2 | 1 us | 3 us | 2 us | 2.00 |",
+    alone = {**made_up(2, minicomp=2e-3), "name": "alone", "peers": []}
+    assert report.markdown({"rows": [*rows, alone]}).splitlines() == [
+        "| workload | 1 thread | best peer | ratio | 2 threads | best peer | ratio |",
+        "| --- | --: | --: | --: | --: | --: | --: |",
+        "| tiny | 1 s | numpy 1.5 s | 1.50 | 1 us | jax 2 us | 2.00 |",
+        "| alone |  |  |  | 2 ms |  |  |",
     ]
 
 

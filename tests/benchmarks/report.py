@@ -18,6 +18,7 @@ from benchmarks.bars import (
     Finding,
     Requirement,
     Row,
+    best_peer,
     duration,
     geometric_mean,
     median,
@@ -136,18 +137,27 @@ def text(document: dict[str, Any], bars: Bars, wanted_means: dict[str, float]) -
 
 
 def markdown(document: dict[str, Any]) -> str:
-    """A short table of times, and of how many times as fast as the best peer minicomp is."""
-    rows = document["rows"]
-    peers = [name for name in PEERS if any(name in row["peers"] for row in rows)]
-    names = ("workload", "threads", MINICOMP, *peers, "ratio")
-    lines = [names, ("---",) + ("--:",) * (len(names) - 1)]
-    for row in rows:
-        times = [median(row, name) for name in (MINICOMP, *peers)]
-        cells = ["" if time is None else duration(time) for time in times]
-        value = ratio(row)
-        last = "" if value is None else f"{value:.2f}"
-        lines.append((row["name"], str(row["threads"]), *cells, last))
+    """A short table: for each number of threads minicomp's time, the best peer and its time, and
+    how many times as fast as that minicomp is."""
+    rows = {(row["name"], row["threads"]): row for row in document["rows"]}
+    names = list(dict.fromkeys(name for name, _ in rows))
+    counts = sorted({threads for _, threads in rows})
+    titles = [(f"{n} thread{'s' * (n > 1)}", "best peer", "ratio") for n in counts]
+    lines = [["workload", *sum(titles, ())], ["---"] + ["--:"] * 3 * len(counts)]
+    for name in names:
+        cells = [_beside_best(rows.get((name, threads))) for threads in counts]
+        lines.append([name, *sum(cells, ())])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _beside_best(row: Row | None) -> tuple[str, str, str]:
+    if row is None:
+        return "", "", ""
+    ours, peer, value = median(row, MINICOMP), best_peer(row), ratio(row)
+    time = "" if ours is None else duration(ours)
+    if peer is None or value is None:
+        return time, "", ""
+    return time, f"{peer} {duration(row['times'][peer]['median'])}", f"{value:.2f}"
 
 
 def plot(document: dict[str, Any], path: str) -> None:
