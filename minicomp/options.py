@@ -146,8 +146,8 @@ class Options:
     autotune_in_subproc: bool = option(
         False,
         forking,
-        "give each external its first run in a forked child; a GPU cannot be used in one, so there "
-        "externals are skipped",
+        "give each external its first run in a forked child; on a GPU, out of reach there, in a "
+        "new process, where it has to be importable",
     )
     max_autotune_subproc_result_timeout_seconds: float = option(
         60.0, number(0, exclusive=True), "how long that child may take"

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from minicomp.ir import numpy_dtype
+from minicomp.ir import dtype_name, numpy_dtype
 from minicomp.runtime.target import host_target
 from minicomp.runtime.threads import park
 from minicomp.selection.site import Shape
@@ -38,6 +38,9 @@ class Device(Protocol):
 
     def like(self, array: Any) -> Any:
         """A writable array with the shape, dtype and strides of `array`, not initialised."""
+
+    def strided(self, shape: Shape, strides: Shape, dtype: str) -> Any:
+        """A writable array with such a shape and strides in bytes, not initialised."""
 
     def fill(self, array: Any, values: np.ndarray) -> None:
         """Copy a NumPy array of the same shape and dtype into `array`, bit by bit."""
@@ -68,15 +71,17 @@ class HostDevice:
         return np.empty(shape, numpy_dtype(dtype))
 
     def like(self, array: np.ndarray) -> np.ndarray:
-        spans = [
-            (size - 1) * stride for size, stride in zip(array.shape, array.strides, strict=True)
-        ]
         if array.size == 0:
             return np.empty_like(array)  # NumPy keeps no strides where there is no element
+        return self.strided(array.shape, array.strides, dtype_name(array.dtype))
+
+    def strided(self, shape: Shape, strides: Shape, dtype: str) -> np.ndarray:
+        spans = [(size - 1) * stride for size, stride in zip(shape, strides, strict=True)]
         first = sum(span for span in spans if span < 0)  # of negative strides
         last = sum(span for span in spans if span > 0)
-        buffer = np.empty(last - first + array.itemsize, np.uint8)
-        return np.ndarray(array.shape, array.dtype, buffer, -first, array.strides)
+        kind = numpy_dtype(dtype)
+        buffer = np.empty(last - first + kind.itemsize, np.uint8)
+        return np.ndarray(shape, kind, buffer, -first, strides)
 
     def fill(self, array: np.ndarray, values: np.ndarray) -> None:
         array[...] = values

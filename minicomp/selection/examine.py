@@ -29,9 +29,9 @@ from minicomp.selection.externals import External, cause_text, error_text, read_
 from minicomp.selection.site import CallSite, Operands
 from minicomp.selection.subprocess_check import check_in_child
 
-NO_FORK = (
-    "autotune_in_subproc tries externals in a forked child, which cannot use CUDA; "
-    "set it to False for externals on the GPU"
+NOT_IMPORTABLE = (
+    "autotune_in_subproc tries externals on a GPU in a new process, where it cannot be imported "
+    "({}); define it at the top level of a module of its own, or set the option to False"
 )
 
 
@@ -99,19 +99,27 @@ class Examiner:
     def _examine_external(self, external: External) -> Verdict:
         """Check the bare product, first in a child where that is asked for."""
         if self.options.autotune_in_subproc:
-            if not self.device.works_in_forks:
-                return Verdict(SKIPPED, NO_FORK)
+            verdict = self._checked_elsewhere(external)
+            if verdict.status != OK:
+                return verdict
+        return self.check_product(external)
+
+    def _checked_elsewhere(self, external: External) -> Verdict:
+        """What a first try in a child process says."""
+        seconds = self.options.max_autotune_subproc_result_timeout_seconds
+        if self.device.works_in_forks:
             if not self.is_trusting:
                 _ = self.given.reference, self.random.reference  # here once, not in each child
-            problem = check_in_child(
-                lambda: self._check_product(external).problem,
-                self.options.max_autotune_subproc_result_timeout_seconds,
-            )
-            if problem is not None:
-                return Verdict(REJECTED, problem)
-        return self._check_product(external)
+            return Verdict.of(check_in_child(lambda: self.check_product(external).problem, seconds))
+        from minicomp.selection.new_process_check import NotImportable, Task, check_in_new_process
 
-    def _check_product(self, external: External) -> Verdict:
+        task = Task(self.site, self.options, external, self.given.hosts)
+        try:
+            return Verdict.of(check_in_new_process(task, seconds))
+        except NotImportable as error:
+            return Verdict(SKIPPED, NOT_IMPORTABLE.format(error))
+
+    def check_product(self, external: External) -> Verdict:
         """On the operands of the call, and on random ones, as `external_check` asks for."""
         problem = self._try_product(external, self.given)
         if problem is not None or self.is_trusting:

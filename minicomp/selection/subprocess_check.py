@@ -51,7 +51,7 @@ def _run_child(check: Check, write_end: int) -> None:
     try:
         os.setpgid(0, 0)  # what the external starts in turn dies with it
         faulthandler.disable()  # the parent reports the crash
-        _leave_no_core_file()
+        leave_no_core_file()
         try:
             verdict = check()
         except BaseException as error:
@@ -62,7 +62,8 @@ def _run_child(check: Check, write_end: int) -> None:
         os._exit(status)
 
 
-def _leave_no_core_file() -> None:
+def leave_no_core_file() -> None:
+    """A crash that is expected leaves nothing on the disk."""
     try:
         import resource
     except ImportError:
@@ -89,7 +90,7 @@ def _await(pid: int, read_end: int, seconds: float) -> str | None:
         if status is None:
             _kill(pid)
     if status is None:
-        return f"gave no answer within {seconds:g} s in a child process"
+        return no_answer_within(seconds)
     if is_open and select.select([read_end], [], [], 0)[0]:
         message += os.read(read_end, 65536)  # sent between the last look and the child's end
     return _verdict(status, message)
@@ -97,20 +98,34 @@ def _await(pid: int, read_end: int, seconds: float) -> str | None:
 
 def _verdict(status: int, message: bytes) -> str | None:
     if os.WIFSIGNALED(status):
-        return f"crashed a child process with {_signal_name(os.WTERMSIG(status))}"
+        return died_of(os.WTERMSIG(status))
     try:
         return json.loads(message)
     except ValueError:
         return f"ended a child process with exit status {os.WEXITSTATUS(status)}"
 
 
+def no_answer_within(seconds: float) -> str:
+    return f"gave no answer within {seconds:g} s in a child process"
+
+
+def died_of(number: int) -> str:
+    """What to say of a child that a signal has ended."""
+    return f"crashed a child process with {_signal_name(number)}"
+
+
 def _kill(pid: int) -> None:
     """End the child and its process group, and collect it."""
+    end_group(pid)
+    os.waitpid(pid, 0)
+
+
+def end_group(pid: int) -> None:
+    """Kill a child and all that it has started."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)  # in case it has not made its group yet
-    os.waitpid(pid, 0)
 
 
 def _signal_name(number: int) -> str:

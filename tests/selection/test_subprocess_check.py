@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 import pytest
+from importable_externals import leaves, raises, segfaults
 from selection_fakes import Bench, random_operands, report_on, right, wrong
 
-from minicomp.selection import HostDevice, Selector
 from minicomp.selection.subprocess_check import check_in_child
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -29,26 +29,14 @@ def children_left():
         return False
 
 
-def segfaults(a, b, out):
-    os.kill(os.getpid(), signal.SIGSEGV)
-
-
 def reads_address_zero(a, b, out):
     import ctypes
 
     ctypes.string_at(0)
 
 
-def leaves(a, b, out):
-    os._exit(3)
-
-
 def leaves_quietly(a, b, out):
     os._exit(0)
-
-
-def raises(a, b, out):
-    raise ValueError("no such shape")
 
 
 @pytest.mark.parametrize(
@@ -163,16 +151,3 @@ def test_a_passing_check_is_none():
     assert Bench(*random_operands(), right, autotune_in_subproc=True).select(
         {"right": 1e-6}
     ).chosen == ("right")
-
-
-def test_on_a_device_that_a_fork_cannot_use_externals_are_skipped_with_the_reason():
-    class Gpu(HostDevice):
-        works_in_forks = False
-
-    bench = Bench(*random_operands(), right, autotune_in_subproc=True)
-    bench.selector = Selector(bench.options, Gpu())
-    choice = bench.select({"right": 1e-6})
-    assert choice.chosen == "default"
-    report = report_on(choice, "right")
-    assert report.status == "skipped"
-    assert "a forked child, which cannot use CUDA; set it to False" in report.reason

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from minicomp.errors import CudaError
+from minicomp.ir import ITEMSIZE
 from minicomp.runtime.cuda.driver import Driver
 from minicomp.runtime.cuda.host_copies import span_of
 from minicomp.selection.site import Shape
@@ -35,10 +36,14 @@ class CudaDevice:
 
     def like(self, array: Any) -> Any:
         found = self.driver.argument(array)
-        span = span_of(found.shape, found.strides, array.dtype.itemsize)
+        return self.strided(found.shape, found.strides, found.dtype)
+
+    def strided(self, shape: Shape, strides: Shape, dtype: str) -> Any:
+        self.driver.enter()
+        span = span_of(shape, strides, ITEMSIZE[dtype])
         memory = self.driver.empty((span.nbytes,), "bool")
         first = int(self.driver.argument(memory).pointer) - span.first
-        return self.driver.view(memory, first, found.shape, found.dtype, found.strides)
+        return self.driver.view(memory, first, shape, dtype, strides)
 
     def fill(self, array: Any, values: np.ndarray) -> None:
         self.driver.fill(array, values)
