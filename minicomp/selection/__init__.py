@@ -2,12 +2,11 @@
 
 Reading order: `site` (what is known of a call site), `externals` (callables that the user
 registers; `identity`), `candidates` (what can be chosen, and the choice), `checking` and `examine`
-(is a candidate right? `subprocess_check`,
-`new_process_check`), `timing` (how long does it take?), `tune` (all of that
-for one site), `records` and `replay` (choices that are remembered and saved), `compare` (which of
-these roads to take), `choose` (the `Selector`, for which most programs are content with the
-default). `device` is what they ask of a device, `stillness` of the process while it is timed;
-`table` and `progress` are what people see.
+(is a candidate right? `subprocess_check`, `new_process_check`), `timing` (how long does it take?),
+`tune` (all of that for one site), `records` and `replay` (choices that are remembered and saved),
+`compare` (which of these roads to take), `choose` (the `Selector`, for which most programs are
+content with the default). `device` is what they ask of a device, `stillness` of the process while
+it is timed; `table` and `progress` are what people see.
 """
 
 from minicomp.selection.candidates import Candidate, CandidateReport, Choice
