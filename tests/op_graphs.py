@@ -134,3 +134,30 @@ def layouts(array):
         "reversed": np.ascontiguousarray(array[backwards])[backwards],
         "repeated": np.broadcast_to(array[:1], shape),
     }
+
+
+def graph_of_size(size):
+    """An `OpGraph` of folds, scans, picks and pointwise ops along loops of `size`, and across."""
+    graph = OpGraph()
+    rows = graph.input(plain_array((3, size), "float32"))
+    columns = graph.input(plain_array((size, 3), "float64"))
+    numbers = graph.input(plain_array((3, size), "int32"))
+    flags = graph.input(plain_array((size,), "bool"))
+    for x in (rows, columns, numbers):
+        graph.output("sum", x, axes=(0,), keepdims=False)
+        graph.output("sum", x, axes=(1,), keepdims=True)
+        graph.output("argmin", x, axes=(0, 1), keepdims=False)
+    graph.output("max", rows, axes=(0, 1), keepdims=False)
+    ties = graph.input(tied_array((size, 2), "float32"))
+    graph.output("argmax", ties, axes=(0,), keepdims=False)
+    graph.output("argmin", graph.input(tied_array((2, size), "float64")), axes=(1,), keepdims=False)
+    graph.output("cumsum", rows, axis=0)
+    graph.output("cumsum", numbers, axis=1)
+    graph.output("logical_not", flags)
+    graph.output("any", flags, axes=(0,), keepdims=False)
+    graph.output("cast", graph.add("mul", rows, rows), dtype="float64")
+    backwards = {"starts": (2, size - 1), "sizes": (3, size), "steps": (-1, -1)}
+    graph.output("slice", numbers, **backwards)
+    order = graph.input(np.random.default_rng(size).permutation(size).astype(np.int32))
+    graph.output("take", rows, order, axis=1)
+    return graph

@@ -6,6 +6,7 @@ Equal kernels are compiled once in a process and, through the object cache, once
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -90,10 +91,7 @@ def matmul_kernel(
     use_disk_cache: bool = True,
 ) -> CpuKernel:
     """A MatmulKernel with the schedule given."""
-    plan = Plan(kernel, schedule)
-    module = Generated(generators.matmul, kernel, schedule, target)
-    nbytes = plan.units * plan.workspace
-    return CpuKernel(kernel, schedule, module, plan.units, 1, nbytes, target, use_disk_cache)
+    return _planned(Plan(kernel, schedule), generators.matmul, target, use_disk_cache)
 
 
 def convolution_kernel(
@@ -104,6 +102,14 @@ def convolution_kernel(
 ) -> CpuKernel:
     """A ConvolutionKernel with the schedule given."""
     plan = ConvolutionPlan(kernel, schedule)
-    module = Generated(generators.convolution, kernel, schedule, target)
+    return _planned(plan, generators.convolution, target, use_disk_cache)
+
+
+def _planned(
+    plan: Plan | ConvolutionPlan, emit: Callable[..., str], target: Target, use_disk_cache: bool
+) -> CpuKernel:
+    module = Generated(emit, plan.kernel, plan.schedule, target)
     nbytes = plan.units * plan.workspace
-    return CpuKernel(kernel, schedule, module, plan.units, 1, nbytes, target, use_disk_cache)
+    return CpuKernel(
+        plan.kernel, plan.schedule, module, plan.units, 1, nbytes, target, use_disk_cache
+    )

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from op_graphs import DTYPES, OpGraph, layouts, plain_array, tied_array
+from op_graphs import DTYPES, OpGraph, graph_of_size, layouts, plain_array
 
 import minicomp
 from minicomp.errors import IndexOutOfRangeError
@@ -12,28 +12,7 @@ SIZES = [1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 23, 31, 32, 33, 47, 63, 64, 65,
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_size_around_the_vector_widths(size):
-    graph = OpGraph()
-    rows = graph.input(plain_array((3, size), "float32"))
-    columns = graph.input(plain_array((size, 3), "float64"))
-    flags = graph.input(plain_array((size,), "bool"))
-    numbers = graph.input(plain_array((3, size), "int32"))
-    for x in (rows, columns, numbers):
-        graph.output("sum", x, axes=(0,), keepdims=False)
-        graph.output("sum", x, axes=(1,), keepdims=True)
-    graph.output("max", rows, axes=(0, 1), keepdims=False)
-    ties = graph.input(tied_array((size, 2), "float32"))
-    graph.output("argmax", ties, axes=(0,), keepdims=False)
-    graph.output("argmin", graph.input(tied_array((2, size), "float64")), axes=(1,), keepdims=False)
-    graph.output("cumsum", rows, axis=0)
-    graph.output("cumsum", numbers, axis=1)
-    graph.output("logical_not", flags)
-    graph.output("any", flags, axes=(0,), keepdims=False)
-    graph.output("cast", graph.add("mul", rows, rows), dtype="float64")
-    backwards = {"starts": (2, size - 1), "sizes": (3, size), "steps": (-1, -1)}
-    graph.output("slice", numbers, **backwards)
-    order = graph.input(np.random.default_rng(size).permutation(size).astype(np.int32))
-    graph.output("take", rows, order, axis=1)
-    graph.check()
+    graph_of_size(size).check()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

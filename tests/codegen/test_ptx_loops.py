@@ -7,7 +7,7 @@ import pytest
 from error_bounds import assert_computes
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from op_graphs import DTYPES, OpGraph, layouts, plain_array
+from op_graphs import DTYPES, OpGraph, graph_of_size, layouts, plain_array
 from ptx_runs import TARGET, Status, aligned, check, fitting, program_of, run_on_simulator
 from random_graphs import arrays_for, graphs
 from test_schedules_compiled import (
@@ -83,25 +83,7 @@ SIZES = [1, 2, 3, 4, 5, 8, 15, 16, 31, 32, 33, 64, 67, 128, 257, 1024, 1030]
 
 @pytest.mark.parametrize("size", SIZES)
 def test_every_size_around_those_of_vectors_warps_and_blocks(size):
-    graph = OpGraph()
-    rows = graph.input(plain_array((3, size), "float32"))
-    columns = graph.input(plain_array((size, 3), "float64"))
-    numbers = graph.input(plain_array((3, size), "int32"))
-    flags = graph.input(plain_array((size,), "bool"))
-    for x in (rows, columns, numbers):
-        graph.output("sum", x, axes=(0,), keepdims=False)
-        graph.output("sum", x, axes=(1,), keepdims=True)
-        graph.output("argmin", x, axes=(0, 1), keepdims=False)
-    graph.output("cumsum", rows, axis=0)
-    graph.output("cumsum", numbers, axis=1)
-    graph.output("logical_not", flags)
-    graph.output("any", flags, axes=(0,), keepdims=False)
-    graph.output("cast", graph.add("mul", rows, rows), dtype="float64")
-    backwards = {"starts": (2, size - 1), "sizes": (3, size), "steps": (-1, -1)}
-    graph.output("slice", numbers, **backwards)
-    order = graph.input(np.random.default_rng(size).permutation(size).astype(np.int32))
-    graph.output("take", rows, order, axis=1)
-    check(graph)
+    check(graph_of_size(size))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
