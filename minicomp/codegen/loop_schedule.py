@@ -161,14 +161,14 @@ def vector_axis(kernel: LoopKernel) -> str:
     return "outer" if score < 0 else "inner"
 
 
-def tile_axis(kernel: LoopKernel) -> str:
+def tile_axis(kernel: LoopKernel, smallest: int = SMALLEST_TILE) -> str:
     """The outer loop along which most of a pointwise kernel's strided loads are contiguous, where
-    it and the last are long enough; else ""."""
+    it and the last are at least `smallest` long; else ""."""
     if kernel.inner or kernel.sweeps or not kernel.outer:
         return ""
     *rest, last = kernel.outer
-    found = {v.name: len(loads_across(kernel, v)) for v in rest if v.extent >= SMALLEST_TILE}
-    if last.extent < SMALLEST_TILE or not any(found.values()):
+    found = {v.name: len(loads_across(kernel, v)) for v in rest if v.extent >= smallest}
+    if last.extent < smallest or not any(found.values()):
         return ""
     return max(found, key=lambda name: found[name])
 

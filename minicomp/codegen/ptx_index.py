@@ -59,6 +59,12 @@ class IndexRegisters:
         kind = "s32" if _fits(index) else "s64"
         return self._sum(index, kind)
 
+    def less(self, index: Index, limit: int) -> Register | None:
+        """Whether the index is below the limit; None if that is sure."""
+        if index.bounds[1] < limit:
+            return None
+        return self.builder.setp("lt", self.value(index), limit)
+
     def _address(self, base: Register, itemsize: int, index: Index) -> Register:
         if not index.terms and not index.constant:
             return base

@@ -113,6 +113,10 @@ class Instructions:
     def xor(self, a: Operand, b: Operand) -> Register:
         return self._bits("xor", a, b)
 
+    def both(self, a: Register | None, b: Register | None) -> Register | None:
+        """A predicate that holds where both do; None holds everywhere."""
+        return a or b if a is None or b is None else self.and_(a, b)
+
     def not_(self, a: Register) -> Register:
         suffix = "pred" if a.type == "pred" else f"b{a.bits}"
         return self.instruction(f"not.{suffix}", a.type, a)

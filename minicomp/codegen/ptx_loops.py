@@ -14,6 +14,8 @@ A thread's pieces of work are the parts of `ptx_rows`. Where a row is resident i
 sweep to sweep, and with them the registers that hold what was loaded and computed: no byte is read
 twice, and exp(x - max) is not computed twice either. Where it is not, each sweep is a loop that
 makes its parts anew. What is the same for a whole row is computed once, before any loop.
+
+A pointwise kernel that reads along one loop and writes along another is `ptx_loop_tiles`' to emit.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from minicomp.codegen.ptx_builder import PTXBuilder
 from minicomp.codegen.ptx_emitter import PTXEmitter
 from minicomp.codegen.ptx_index import IndexRegisters
 from minicomp.codegen.ptx_kernel import GpuTarget, PTXKernel
+from minicomp.codegen.ptx_loop_tiles import LoopTiles
 from minicomp.codegen.ptx_memory import GlobalBuffer
 from minicomp.codegen.ptx_reduce import Fold, combine_threads
 from minicomp.codegen.ptx_rows import Part, Rows
@@ -50,25 +53,41 @@ Folds = list[list[Fold]]
 
 def emit_loop_kernel(kernel: LoopKernel, schedule: GpuLoopSchedule, target: GpuTarget) -> PTXKernel:
     """The kernel's PTX, and its launch. Nothing in it depends on the GPU but the schedule."""
-    return _LoopEmission(kernel, schedule).emitted()
+    builder = PTXBuilder(
+        kernel.name,
+        [argument.name for argument in kernel.arguments],
+        block=(schedule.threads, 1, 1),
+        blocks_per_multiprocessor=blocks_per_multiprocessor(kernel, schedule.threads),
+        comment=f"{schedule}\n{kernel}",
+    )
+    emission = LoopTiles if schedule.tile else _LoopEmission
+    blocks = emission(kernel, schedule, _emitter(builder, kernel)).emit()
+    return PTXKernel(builder.text(), kernel.name, (blocks, 1, 1), builder.block)
+
+
+def _emitter(builder: PTXBuilder, kernel: LoopKernel) -> PTXEmitter:
+    """An emitter that knows the kernel's buffers."""
+    written = {store.buffer for store in stores(kernel)}
+    buffers: list[GlobalBuffer] = []
+    status: Register | None = None
+    for number, argument in enumerate(kernel.arguments):
+        pointer = builder.pointers[number]
+        alignment = max(argument.alignment, ITEMSIZE[argument.dtype])
+        buffers.append(GlobalBuffer(pointer, argument.dtype, alignment, number in written))
+        if argument.name == "status":
+            status = pointer
+    return PTXEmitter(builder, IndexRegisters(builder), buffers, status)
 
 
 class _LoopEmission:
     """The emission of one kernel; methods are named after what they emit."""
 
-    def __init__(self, kernel: LoopKernel, schedule: GpuLoopSchedule):
+    def __init__(self, kernel: LoopKernel, schedule: GpuLoopSchedule, emitter: PTXEmitter):
         self.kernel, self.schedule = kernel, schedule
-        self.builder = PTXBuilder(
-            kernel.name,
-            [argument.name for argument in kernel.arguments],
-            block=(schedule.threads, 1, 1),
-            blocks_per_multiprocessor=blocks_per_multiprocessor(kernel, schedule.threads),
-            comment=f"{schedule}\n{kernel}",
-        )
-        self.indices = IndexRegisters(self.builder)
+        self.builder, self.indices = emitter.builder, emitter.indices
         scans = {r.number for s in kernel.sweeps for r in s.reductions if r.op == "cumsum"}
         self.varying = Varying(kernel.inner, scans)
-        self.rows = Rows(kernel, schedule, self._emitter(), self.varying)
+        self.rows = Rows(kernel, schedule, emitter, self.varying)
         #: The row-major number of an inner iteration.
         self.position = ravel(
             [Index.of(variable) for variable in kernel.inner],
@@ -76,19 +95,8 @@ class _LoopEmission:
         )
         self.resident: list[Part] | None = None  # the vectors of a row that is kept
 
-    def _emitter(self) -> PTXEmitter:
-        written = {store.buffer for store in stores(self.kernel)}
-        buffers: list[GlobalBuffer] = []
-        status: Register | None = None
-        for number, argument in enumerate(self.kernel.arguments):
-            pointer = self.builder.pointers[number]
-            alignment = max(argument.alignment, ITEMSIZE[argument.dtype])
-            buffers.append(GlobalBuffer(pointer, argument.dtype, alignment, number in written))
-            if argument.name == "status":
-                status = pointer
-        return PTXEmitter(self.builder, self.indices, buffers, status)
-
-    def emitted(self) -> PTXKernel:
+    def emit(self) -> int:
+        """The kernel's instructions. Gives the number of blocks."""
         for number, sweep in enumerate(self.kernel.sweeps):
             self.builder.comment(f"sweep {number}: {_summary(sweep)}")
             if not self.kernel.row_size:
@@ -98,10 +106,7 @@ class _LoopEmission:
             else:
                 self._fold(sweep)
         self._store_rows()
-        blocks = max(-(-self.kernel.rows // self.rows.per_block), 1)
-        return PTXKernel(
-            self.builder.text(), self.kernel.name, (blocks, 1, 1), (self.schedule.threads, 1, 1)
-        )
+        return max(-(-self.kernel.rows // self.rows.per_block), 1)
 
     # --- sweeps that fold ---
 
@@ -256,7 +261,7 @@ class _LoopEmission:
         if self.schedule.team > 1:
             first = self.builder.setp("eq", self.rows.member, 0)
         for row, exists in zip(self.rows.parts, self.rows.exists, strict=True):
-            guard = self.rows.both(first, exists)
+            guard = self.builder.both(first, exists)
             emitter = row.emitter.at(replace(row.emitter.point, store_guard=guard))
             for store in row_stores:
                 emitter.store(store.buffer, store.index, row.visitor(store.scalar))

@@ -100,10 +100,6 @@ class Rows:
             for chunk in range(first, first + count)
         ]
 
-    def both(self, a: Register | None, b: Register | None) -> Register | None:
-        """A predicate that holds where both do; None holds everywhere."""
-        return a or b if a is None or b is None else self.builder.and_(a, b)
-
     # --- rows ---
 
     def _rows_by_team(self) -> int:
@@ -120,7 +116,7 @@ class Rows:
             first = self.indices.bind(LoopVariable("block", blocks), self.block) * per_block
             number = builder.shr(self.thread, self.team.high)
             place = first + self.indices.bind(LoopVariable("team", per_block), number)
-            row, exists = self.indices.value(place), self._less(place, kernel.rows)
+            row, exists = self.indices.value(place), self.indices.less(place, kernel.rows)
             if exists is not None:
                 # A team beyond the last row does that again, without storing anything.
                 row = builder.min(row, kernel.rows - 1)
@@ -149,7 +145,7 @@ class Rows:
         vector = kernel.outer[-1] if kernel.outer else None
         for copy in range(copies):
             flat = start + copy * beside * schedule.vector
-            exists = self._less(flat, kernel.rows)
+            exists = self.indices.less(flat, kernel.rows)
             values = _unravelled(kernel.outer, flat)
             self._add_row(Point(values, vector, schedule.vector, exists, exists), exists)
         return per_block
@@ -173,20 +169,14 @@ class Rows:
     def _vector(self, number: int, position: Index) -> Part:
         """The part at `position` of row `number`."""
         row = self.parts[number]
-        inside = self._less(position, self.kernel.row_size)
-        stored = self.both(inside, self.exists[number])
+        inside = self.indices.less(position, self.kernel.row_size)
+        stored = self.builder.both(inside, self.exists[number])
         # A row that does not exist is another one done again: its loads need no guard.
         guard = inside if self.along_row else stored
         vector = self.kernel.inner[-1] if self.along_row else row.emitter.point.vector
         values = {**row.emitter.point.values, **_unravelled(self.kernel.inner, position)}
         emitter = self.emitter.at(Point(values, vector, self.schedule.vector, guard, stored))
         return Part(emitter, PartVisitor(emitter, row.visitor, self.varying), number)
-
-    def _less(self, index: Index, limit: int) -> Register | None:
-        """Whether the index is below the limit; None if that is sure."""
-        if index.bounds[1] < limit:
-            return None
-        return self.builder.setp("lt", self.indices.value(index), limit)
 
 
 def _counted(number: int, noun: str) -> str:

@@ -10,6 +10,8 @@ accesses of 16 bytes by neighbouring threads, enough of them in flight, and each
 - Along the results ("outer"), neighbouring threads do neighbouring columns, and where that makes
   too few threads several share a column, each a slice of it. Pointwise kernels are of this kind,
   with nothing to fold.
+- A pointwise kernel that reads along one loop and writes along another, as a transposed copy does,
+  is done in square tiles of both, which are turned in shared memory (see `ptx_loop_tiles`).
 """
 
 from __future__ import annotations
@@ -17,14 +19,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from minicomp.codegen.loop_schedule import operations, vector_axis
+from minicomp.codegen.loop_schedule import operations, tile_axis, vector_axis
 from minicomp.codegen.ptx_kernel import GpuTarget
 from minicomp.codegen.ptx_memory import WIDEST, alignment_of
 from minicomp.codegen.ptx_team import WARP_BITS, Team, shared_size
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import Literal, Load, LoopKernel, Scalar, Schedule, Sweep
 from minicomp.kernels.indexing import Index, LoopVariable, index_variables
-from minicomp.kernels.walk import accesses, kernel_roots, stores, sweep_roots, walk
+from minicomp.kernels.walk import (
+    accesses,
+    kernel_roots,
+    loads_across,
+    stores,
+    sweep_roots,
+    walk,
+)
 
 WARP = 32
 MOST_THREADS = 1024  # of a block
@@ -51,7 +60,11 @@ MOST_IN_FLIGHT = 32
 #: The most registers of what a thread keeps of a column.
 MOST_OF_COLUMN = 48
 #: What a block may have of shared memory that is declared with its size.
-MOST_PARTIAL_BYTES = 48 * 1024
+MOST_STATIC_BYTES = 48 * 1024
+#: Threads of a block that turns a tile.
+TILE_THREADS = 256
+#: Bytes that a bank of shared memory hands out at a time. A warp's 32 of them are a line of memory.
+BANK_WORD = 4
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,9 @@ class GpuLoopSchedule(Schedule):
     `axis`: "inner" has lanes and threads along a row, "outer" along the results. `vector`: adjacent
     elements of a thread. `threads` of a block, of which a `team` (a power of two) shares a row or
     column. `unroll`: vectors that a thread has in flight, where it does not keep its whole row.
-    `resident`: whether it does, in registers, from sweep to sweep.
+    `resident`: whether it does, in registers, from sweep to sweep. `tile` names an outer loop,
+    along which a pointwise kernel's other loads are contiguous: a block does a square of that loop
+    and the last, 32 vectors long, whose rows its warps take in turn.
     """
 
     axis: str = "outer"
@@ -70,14 +85,18 @@ class GpuLoopSchedule(Schedule):
     team: int = 1
     unroll: int = 1
     resident: bool = True
+    tile: str = ""
 
 
 def schedule_loops(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule:
     """The schedule that the kernel is run with by default."""
+    tiled = _in_tiles(kernel, target)
+    if tiled is not None:
+        return tiled
     axis = vector_axis(kernel) if kernel.sweeps and kernel.inner else "outer"
     schedule = (_along_rows if axis == "inner" else _along_columns)(kernel, target)
     # Many reductions at once: smaller blocks have fewer partial results to exchange.
-    while partial_bytes(kernel, schedule) > MOST_PARTIAL_BYTES:
+    while partial_bytes(kernel, schedule) > MOST_STATIC_BYTES:
         if schedule.threads > schedule.team:
             schedule = replace(schedule, threads=schedule.threads // 2)
         else:
@@ -214,6 +233,45 @@ def _pointwise_unroll(kernel: LoopKernel, vector: int, columns: int, target: Gpu
     while unroll > 1 and columns < unroll * _wanted(target):
         unroll //= 2
     return unroll
+
+
+# --- tiles --------------------------------------------------------------------------------------
+
+
+def _in_tiles(kernel: LoopKernel, target: GpuTarget) -> GpuLoopSchedule | None:
+    """A schedule in tiles, where there are loads for them, and shared memory for those. Vectors
+    are as long as fill a word, if there are tiles enough then, and little to do to an element."""
+    name = tile_axis(kernel, smallest=WARP)
+    if not name:
+        return None
+    *rest, last = kernel.outer
+    (across,) = (variable for variable in rest if variable.name == name)
+    widest = max(ITEMSIZE[kernel.arguments[buffer].dtype] for buffer, _ in accesses(kernel))
+    is_heavy = operations(kernel_roots(kernel)) >= HEAVY
+    vector = 1 if is_heavy else max(BANK_WORD // widest, 1)
+    vector = min(vector, vector_width(kernel, across), vector_width(kernel, last))
+    while vector > 1 and kernel.rows < (WARP * vector) ** 2 * target.multiprocessors:
+        vector //= 2
+    schedule = GpuLoopSchedule("outer", vector, TILE_THREADS, tile=name)
+    while schedule.vector > 1 and tile_bytes(kernel, schedule) > MOST_STATIC_BYTES:
+        schedule = replace(schedule, vector=schedule.vector // 2)
+    return schedule if tile_bytes(kernel, schedule) <= MOST_STATIC_BYTES else None
+
+
+def tile_bytes(kernel: LoopKernel, schedule: GpuLoopSchedule) -> int:
+    """Shared memory for a block's tiles, one for each load that is turned."""
+    (across,) = (variable for variable in kernel.outer if variable.name == schedule.tile)
+    words = [
+        ITEMSIZE[kernel.arguments[load.buffer].dtype] * schedule.vector
+        for load in loads_across(kernel, across)
+    ]
+    return sum(schedule.vector * WARP * tile_pitch(word) for word in words)
+
+
+def tile_pitch(word: int) -> int:
+    """Bytes from a row of a tile to the next, of 32 words of so many bytes: with some padding, for
+    which `ptx_loop_tiles` gives the reason."""
+    return WARP * word + max(word, BANK_WORD)
 
 
 # --- what a kernel is like ----------------------------------------------------------------------

@@ -4,6 +4,8 @@ for kernel in kernels_of(large_graph(softmax(1), (16384, 4096), "float32")):
     print(schedule_loops(kernel, H100))
 """
 
+from functools import reduce
+
 from ptx_runs import aligned, program_of
 
 from minicomp.codegen.ptx_kernel import GpuTarget
@@ -92,6 +94,21 @@ def fold(op, *axes):
 
 def scan(axis):
     return lambda g: g.add("cumsum", g.input(g.shape), axis=axis)
+
+
+def turned(*permutation, count=1, functions=0):
+    """The sum of so many inputs, turned, and functions of it."""
+
+    def build(g):
+        inputs = [g.input(g.shape) for _ in range(count)]
+        loads = [g.add("transpose", x, permutation=permutation) for x in inputs]
+        op = "logical_xor" if g.dtype == "bool" else "add"
+        total = reduce(lambda a, b: g.add(op, a, b), loads)
+        for _ in range(functions):
+            total = g.add("erf", total)
+        return g.add("copy", total)
+
+    return build
 
 
 LARGE = {

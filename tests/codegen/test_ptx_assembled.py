@@ -5,7 +5,7 @@ import itertools
 
 import ptxas
 import pytest
-from large_graphs import H100, LARGE, SHAPES, kernels_of, large_graph
+from large_graphs import H100, LARGE, SHAPES, kernels_of, large_graph, turned
 from op_graphs import OpGraph, dtypes_of
 from ptx_runs import TARGET, fitting
 from ptxas import assembled
@@ -61,6 +61,19 @@ def test_nothing_is_spilled_on_large_tensors(dtype):
     for build, shape in itertools.product(LARGE.values(), SHAPES):
         for kernel in kernels_of(large_graph(build, shape, dtype)):
             texts.append(text_of(kernel, schedule_loops(kernel, H100), H100))
+    assert_fits(texts)
+
+
+def test_nothing_is_spilled_in_tiles():
+    texts = []
+    for dtype in ("bool", "bfloat16", "float32", "float64"):
+        for shape, loads in itertools.product(((4096, 4096), (999, 1001)), (1, 5)):
+            functions = 0 if dtype == "bool" else 2
+            graph = large_graph(turned(1, 0, count=loads, functions=functions), shape, dtype)
+            (kernel,) = kernels_of(graph)
+            schedule = schedule_loops(kernel, H100)
+            assert schedule.tile
+            texts.append(text_of(kernel, schedule, H100))
     assert_fits(texts)
 
 

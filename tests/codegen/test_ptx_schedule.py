@@ -1,7 +1,17 @@
 """What schedule a kernel is run with on a GPU."""
 
 import pytest
-from large_graphs import H100, chain, fold, kernels_of, large_graph, layer_norm, scan, softmax
+from large_graphs import (
+    H100,
+    chain,
+    fold,
+    kernels_of,
+    large_graph,
+    layer_norm,
+    scan,
+    softmax,
+    turned,
+)
 from ptx_runs import aligned
 
 from minicomp.codegen.ptx_schedule import (
@@ -9,6 +19,7 @@ from minicomp.codegen.ptx_schedule import (
     free_registers,
     live_words,
     schedule_loops,
+    tile_bytes,
     vector_width,
 )
 
@@ -23,10 +34,9 @@ def scheduled(build, shape, dtype="float32", alignment=256):
 
 
 def test_it_prints_as_its_fields():
-    text = str(GpuLoopSchedule("inner", 4, 256, 128, 2, True))
-    assert (
-        text == "GpuLoopSchedule(axis=inner vector=4 threads=256 team=128 unroll=2 resident=True)"
-    )
+    text = str(GpuLoopSchedule("outer", 4, 256, 1, 2, True, "o0"))
+    fields = "axis=outer vector=4 threads=256 team=1 unroll=2 resident=True tile=o0"
+    assert text == f"GpuLoopSchedule({fields})"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +116,60 @@ def test_the_narrowest_access_decides():
 def test_little_work_is_spread_over_the_gpu():
     schedule = scheduled(chain, (100, 100))
     assert (schedule.threads, schedule.unroll) == (32, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "permutation", "tile"),
+    [
+        ((4096, 1024), (1, 0), "o0"),
+        ((32, 32), (1, 0), "o0"),
+        ((31, 4096), (1, 0), ""),
+        ((4096, 31), (1, 0), ""),
+        ((16, 100, 200), (0, 2, 1), "o1"),
+        ((100, 3, 200), (2, 1, 0), "o0"),
+        ((100, 200, 300), (1, 0, 2), ""),  # rows change places, and are contiguous
+    ],
+)
+def test_loads_along_another_loop_than_the_stores_are_done_in_tiles(shape, permutation, tile):
+    assert scheduled(turned(*permutation), shape).tile == tile
+
+
+def test_a_fold_is_not_done_in_tiles():
+    def build(g):
+        return g.add("sum", turned(1, 0)(g), axes=(0,), keepdims=False)
+
+    assert scheduled(build, (4096, 4096)).tile == ""
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "alignment", "vector"),
+    [
+        ((4096, 4096), "float32", 256, 1),
+        ((4096, 4096), "float16", 256, 2),
+        ((4096, 4096), "bool", 256, 4),
+        ((4096, 4096), "float16", 2, 1),
+        ((4095, 4096), "float16", 256, 1),
+        ((4096, 4095), "float16", 256, 1),
+        ((512, 512), "float16", 256, 1),  # 64 tiles of 64 x 64, for 132 multiprocessors
+    ],
+)
+def test_vectors_of_tiles_are_of_four_bytes_where_both_loops_allow(shape, dtype, alignment, vector):
+    schedule = scheduled(turned(1, 0), shape, dtype, alignment)
+    assert (schedule.tile, schedule.vector) == ("o0", vector)
+
+
+def test_with_much_to_do_to_an_element_tiles_are_small():
+    assert scheduled(turned(1, 0, functions=1), (4096, 4096), "float16").vector == 2
+    assert scheduled(turned(1, 0, functions=5), (4096, 4096), "float16").vector == 1
+
+
+def test_tiles_have_to_fit_into_shared_memory():
+    kernel = kernel_of(turned(1, 0, count=11), (4096, 4096))
+    schedule = schedule_loops(kernel, H100)
+    assert (schedule.tile, tile_bytes(kernel, schedule)) == ("o0", 11 * 32 * 33 * 4)
+    assert scheduled(turned(1, 0, count=12), (4096, 4096)).tile == ""
+    assert scheduled(turned(1, 0, count=5), (4096, 4096), "float16").vector == 2
+    assert scheduled(turned(1, 0, count=6), (4096, 4096), "float16").vector == 1
 
 
 def test_registers_that_sweeps_hand_on():
