@@ -84,7 +84,8 @@ class PTXBuilder(Instructions):
 
     def _unique(self, name: str) -> str:
         count = self.taken[name] = self.taken.get(name, -1) + 1
-        return f"{name}_{count}" if count else name
+        # The name with a number may itself have been asked for.
+        return self._unique(f"{name}_{count}") if count else name
 
     # --- registers and shared memory ---
 

@@ -39,6 +39,7 @@ from minicomp.codegen.ptx_schedule import (
     tile_pitch,
     words_of,
 )
+from minicomp.codegen.ptx_team import WARP_BITS
 from minicomp.codegen.ptx_types import Register
 from minicomp.codegen.scalar import ScalarVisitor
 from minicomp.ir import ITEMSIZE
@@ -96,7 +97,7 @@ class LoopTiles:
         builder, indices = self.builder, self.indices
         thread = builder.special("tid.x")
         self.lane = indices.bind(LoopVariable("lane", WARP), builder.and_(thread, WARP - 1))
-        self.warp = indices.bind(LoopVariable("warp", self.warps), builder.shr(thread, 5))
+        self.warp = indices.bind(LoopVariable("warp", self.warps), builder.shr(thread, WARP_BITS))
         extents = [variable.extent for variable in self.rest]
         extents += [-(-variable.extent // side) for variable in (self.across, self.last)]
         blocks = prod(extents)
@@ -115,8 +116,8 @@ class LoopTiles:
             f"a tile for {load}: rows of {WARP} words of {word} bytes,\n"
             f"and {pitch - WARP * word} of padding, so that a column goes through all banks"
         )
-        nbytes = self.vector * WARP * pitch
-        array = builder.mov(builder.shared_array(f"tile_{argument.name}", nbytes), "s32")
+        name = f"tile_{builder.arguments[load.buffer]}"
+        array = builder.mov(builder.shared_array(name, self.vector * WARP * pitch), "s32")
         column = self.indices.value(self.lane * pitch + self.warp * word)
         row = self.indices.value(self.warp * pitch + self.lane * word)
         return Tile(argument.dtype, builder.add(array, column), builder.add(array, row))

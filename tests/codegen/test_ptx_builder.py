@@ -169,3 +169,9 @@ def test_names_that_are_not_ascii_stand_in_comments_as_ascii():
     assert text.isascii()
     assert "// gr\\xf6\\xdfe is an argument" in text
     assert len(assembled([text], "sm_80")) == 1
+
+
+def test_a_name_that_looks_numbered_is_told_from_one_that_was():
+    builder = PTXBuilder("twice", ["x", "x", "x_1"])
+    assert builder.arguments == ["x", "x_1", "x_1_1"]
+    assert builder.shared_array("x_1", 4) == "x_1_2"

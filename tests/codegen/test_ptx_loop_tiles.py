@@ -28,7 +28,7 @@ from minicomp.codegen.ptx_schedule import (
     schedule_loops,
     tile_bytes,
 )
-from minicomp.ir import ITEMSIZE
+from minicomp.ir import ITEMSIZE, TensorType
 from minicomp.kernels.walk import loads_across
 
 pytestmark = pytest.mark.cuda
@@ -119,6 +119,21 @@ def test_what_lies_as_the_output_does_is_read_before_the_barrier():
 def test_elements_go_in_words_of_four_bytes_at_least(dtype, access):
     text = emitted(transposed(plain_array((512, 512), dtype))).text
     assert set(re.findall(r"(?:ld|st)\.(?:global\.nc|global|shared)\.([\w.]+)", text)) == {access}
+
+
+def test_a_parameter_may_have_any_name():
+    graph = OpGraph()
+    weight = plain_array((32, 32), "float32")
+    names = ["linear.weight", "linear_weight", "linear_weight_1", "größe"]
+    for name in names:
+        graph.parameters[name] = weight
+    kind = TensorType(weight.shape, "float32")
+    turned = [
+        graph.add("transpose", graph.add("parameter", name=name, type=kind), permutation=(1, 0))
+        for name in names
+    ]
+    graph.output("add", graph.add("mul", *turned[:2]), graph.add("mul", *turned[2:]))
+    check(graph)
 
 
 def test_whole_tiles_are_not_guarded():
