@@ -48,14 +48,14 @@ def test_every_op_of_every_dtype():
 
 
 def test_every_kind_of_schedule():
-    """Schedules that nobody would pick may spill."""
+    """Schedules that nobody would pick may spill, and need not become fast code."""
     texts = []
     for build, schedule in itertools.product(BUILDERS, SCHEDULES):
         graph = OpGraph()
         build(graph)
         for kernel in kernels_of(graph.graph, graph.arrays):
             texts.append(text_of(kernel, fitting(kernel, schedule)))
-    assert assembled(list(dict.fromkeys(texts)), "sm_80")
+    assert assembled(list(dict.fromkeys(texts)), "sm_80", optimization=1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
