@@ -6,6 +6,7 @@ too, and skipped where there is none.
 """
 
 import functools
+import gc
 import os
 import sys
 import tempfile
@@ -37,6 +38,14 @@ def why_no_gpu() -> str | None:
         except minicomp.errors.CudaError as error:
             return str(error)
     return None
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _young_garbage_alone():
+    """Collections, which many tests ask for, leave out what was there before the module: going
+    through thousands of tests and all graphs in caches takes a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,12 @@ what the tests want on Linux.
 """
 
 import functools
+import os
 import platform
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -19,8 +21,9 @@ import pytest
 from minicomp.errors import CudaError
 from minicomp.runtime.cuda.machine_code import find
 
-#: Kernels that are assembled by one call: starting the assembler takes as long as some of them.
-BATCH = 200
+#: Kernels that are assembled by one call: starting the assembler takes as long as some of them. As
+#: many calls run side by side as there are CPUs.
+BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -44,19 +47,21 @@ def assembler():
         pytest.skip(str(error))
 
 
-def assembled(texts, architecture):
-    """What each of the modules, of one kernel each, needs on an architecture. Fails where the
-    assembler does not take one."""
+def assembled(texts, architecture, optimization=3):
+    """What each of the modules, of one kernel each, needs on an architecture, in their order. Fails
+    where the assembler does not take one."""
     texts = list(texts)
-    results = []
-    for start in range(0, len(texts), BATCH):
-        results += _batch(texts[start : start + BATCH], architecture)
-    return results
+    batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
+    assembler()  # found, or missed, in the test's own thread
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(functools.partial(_batch, (architecture, optimization)), batches)
+        return [kernel for batch in results for kernel in batch]
 
 
-def _batch(texts, architecture):
-    source = _joined(texts)
-    command = [assembler(), "-v", f"-arch={architecture}", "-o", "/dev/null", "/dev/stdin"]
+def _batch(target, texts):
+    source, (architecture, level) = _joined(texts), target
+    options = ["-v", f"-O{level}", f"-arch={architecture}", "-o", "/dev/null"]
+    command = [assembler(), *options, "/dev/stdin"]
     done = subprocess.run(command, input=source, text=True, capture_output=True, check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 0, _lines_of_errors(said, source)
@@ -69,7 +74,7 @@ def _batch(texts, architecture):
         for name, stored, loaded, registers in re.findall(pattern, said, re.DOTALL)
     ]
     assert len(results) == len(texts)
-    return results
+    return sorted(results, key=lambda kernel: int(kernel.name.rpartition("__")[2]))
 
 
 def _joined(texts):

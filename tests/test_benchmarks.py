@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from benchmarks import report, timing
+from benchmarks import contestants, report, timing
 from benchmarks.bars import BARE, Either, Extra, Ratio, Seconds, Share
 from benchmarks.contestants import Contestant, NumPy
 from benchmarks.cpu import BARS, CASES, joined, main
@@ -72,6 +72,14 @@ def session(*peers, threads=1):
     return Session(threads, 0.0, peers, lambda text: None)
 
 
+@pytest.fixture
+def in_haste(monkeypatch):
+    """Nobody is waited for, and nothing is warmed up: times are measured, and mean nothing."""
+    monkeypatch.setattr(timing, "WARM_UP_SECONDS", 0.0)
+    for module in (timing, contestants):
+        monkeypatch.setattr(module, "settle", lambda: None)
+
+
 def made_up(threads=1, **seconds):
     """A row as `measure` makes it, from seconds by name."""
     return {
@@ -98,6 +106,7 @@ def test_a_row_has_the_times_of_all_who_were_right_and_becomes_a_report():
     assert "tiny: wrong: ArithmeticError" in text
 
 
+@pytest.mark.usefixtures("in_haste")
 @pytest.mark.parametrize("function", sorted({workload.function for workload in WORKLOADS}))
 def test_minicomp_and_numpy_agree_on_a_small_workload(function):
     arrays, parameters = SMALL[function]
@@ -114,6 +123,7 @@ def test_the_bare_product_is_timed_where_a_workload_asks_for_it():
     assert BARE in measure(workload, session())["times"]
 
 
+@pytest.mark.usefixtures("in_haste")
 def test_some_rows_of_a_large_result_are_compared():
     workload = replace(SQUARE, arrays=[(1 << 21, 2), (2, 2)], work={}, has_products=False)
     row = measure(workload, session(NumPy(), Wrong()))
@@ -180,6 +190,7 @@ def test_a_race_gives_samples_of_everyone():
     assert min(calls.values()) > 100  # many calls a sample, where they are short
 
 
+@pytest.mark.usefixtures("in_haste")
 def test_a_disturbed_round_is_repeated_until_patience_ends(monkeypatch):
     busy = iter([True, False, True, False, False])
     monkeypatch.setattr(timing.Watch, "is_disturbed", lambda self: next(busy))

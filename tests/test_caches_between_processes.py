@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,10 +74,24 @@ def run(cache: Path, mode: str = "", **options) -> dict:
     return report
 
 
-def test_a_second_process_compiles_nothing_and_times_nothing(tmp_path):
-    first = run(tmp_path)
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A cache that one process has filled, and what it reported."""
+    cache = tmp_path_factory.mktemp("original")
+    return cache, run(cache)
+
+
+@pytest.fixture
+def first(original, tmp_path):
+    """What the process reported that has filled the cache in `tmp_path`, which is a copy."""
+    cache, report = original
+    shutil.copytree(cache, tmp_path, dirs_exist_ok=True)
+    assert report["sources"] == ["timed", "timed"]
+    return report
+
+
+def test_a_second_process_compiles_nothing_and_times_nothing(first, tmp_path):
     assert first["compiled"] > 0
-    assert first["sources"] == ["timed", "timed"]
     second = run(tmp_path, "count timings")
     assert second["compiled"] == 0
     assert second["loaded"] > 0
@@ -85,8 +100,8 @@ def test_a_second_process_compiles_nothing_and_times_nothing(tmp_path):
     assert second["chosen"] == first["chosen"]
 
 
-def test_a_second_process_generates_no_code(tmp_path):
-    assert run(tmp_path)["generated"] > 0
+def test_a_second_process_generates_no_code(first, tmp_path):
+    assert first["generated"] > 0
     assert run(tmp_path)["generated"] == 0
 
 
@@ -126,14 +141,13 @@ def replace_by_something_else(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [empty, truncate, flip_a_byte, replace_by_something_else])
-def test_a_damaged_cache_is_a_miss_with_a_warning(tmp_path, damage):
-    first = run(tmp_path)
+def test_a_damaged_cache_is_a_miss_with_a_warning(first, tmp_path, damage):
     files = [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
     assert files
     for file in files:
         damage(file)
     again = run(tmp_path)
-    assert again["sources"] == first["sources"] == ["timed", "timed"]
+    assert again["sources"] == ["timed", "timed"]
     assert any("cache" in warning for warning in again["warnings"])
     assert run(tmp_path)["sources"] == ["remembered", "remembered"]  # it has been mended
 

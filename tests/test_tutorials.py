@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -158,8 +159,39 @@ def stub_of(solution):
     return pattern.sub(r"\1    raise NotImplementedError\n\n\n", solution)
 
 
-def test_solutions_pass(tmp_path):
-    messages, result = graded(TUTORIALS / "solutions", tmp_path)
+#: what an answer that is nearly right forgets: the solution's text, what stands there instead, and
+#: what the message must say
+FORGOTTEN = {
+    "ex2_pass.py": ("len(value.shape) == 2 and ", "", "the operands are 3-D"),
+    "ex5_schedule.py": (", tile[0] * tile[1], tile[0]))", ",))", "it should be the one with more"),
+}
+
+
+def forgetful(name, solution):
+    right, instead, _ = FORGOTTEN.get(name, ("", "", ""))
+    assert right in solution
+    return solution.replace(right, instead)
+
+
+@pytest.fixture(scope="module")
+def gradings(tmp_path_factory):
+    """What `graded` gives for each kind of answer; their processes run side by side."""
+    directories = {"solutions": TUTORIALS / "solutions", "wrong": WRONG_ANSWERS}
+    for kind, change in (
+        ("stubs", lambda _, solution: stub_of(solution)),
+        ("forgetful", forgetful),
+    ):
+        directories[kind] = tmp_path_factory.mktemp(kind)
+        for name in NAMES:
+            solution = (TUTORIALS / "solutions" / name).read_text(encoding="utf-8")
+            (directories[kind] / name).write_text(change(name, solution), encoding="utf-8")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(graded, directories.values(), map(tmp_path_factory.mktemp, directories))
+        return dict(zip(directories, results, strict=True))
+
+
+def test_solutions_pass(gradings):
+    messages, result = gradings["solutions"]
     assert result.returncode == 0, result.stdout
     assert not any(messages.values())
     assert "All done." in result.stdout
@@ -174,13 +206,8 @@ def test_the_option_solutions_grades_them(tmp_path):
     assert "[x] ex5_schedule.py" in result.stdout
 
 
-def test_stubs_fail_with_not_implemented_error(tmp_path):
-    stubs = tmp_path / "stubs"
-    stubs.mkdir()
-    for name in NAMES:
-        solution = (TUTORIALS / "solutions" / name).read_text(encoding="utf-8")
-        (stubs / name).write_text(stub_of(solution), encoding="utf-8")
-    messages, result = graded(stubs, tmp_path)
+def test_stubs_fail_with_not_implemented_error(gradings):
+    messages, result = gradings["stubs"]
     assert result.returncode == 1
     for name in NAMES:
         (message,) = messages[name]
@@ -207,8 +234,8 @@ HELPFUL = {
 }
 
 
-def test_wrong_answers_fail_with_a_message_that_helps(tmp_path):
-    messages, result = graded(WRONG_ANSWERS, tmp_path)
+def test_wrong_answers_fail_with_a_message_that_helps(gradings):
+    messages, result = gradings["wrong"]
     assert result.returncode == 1
     for name in NAMES:
         (message,) = messages[name]
@@ -216,23 +243,8 @@ def test_wrong_answers_fail_with_a_message_that_helps(tmp_path):
         assert re.search(rf"\[ \] {name} .* not right yet", result.stdout)
 
 
-#: what an answer that is nearly right forgets: the solution's text, what stands there instead, and
-#: what the message must say
-FORGOTTEN = {
-    "ex2_pass.py": ("len(value.shape) == 2 and ", "", "the operands are 3-D"),
-    "ex5_schedule.py": (", tile[0] * tile[1], tile[0]))", ",))", "it should be the one with more"),
-}
-
-
-def test_answers_that_forget_a_condition_are_not_done(tmp_path):
-    answers = tmp_path / "answers"
-    answers.mkdir()
-    for name in NAMES:
-        text = (TUTORIALS / "solutions" / name).read_text(encoding="utf-8")
-        right, forgetful, _ = FORGOTTEN.get(name, ("", "", ""))
-        assert right in text
-        (answers / name).write_text(text.replace(right, forgetful), encoding="utf-8")
-    messages, _ = graded(answers, tmp_path)
+def test_answers_that_forget_a_condition_are_not_done(gradings):
+    messages, _ = gradings["forgetful"]
     for name in NAMES:
         if name in FORGOTTEN:
             assert FORGOTTEN[name][2] in "".join(messages[name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -53,20 +54,31 @@ def run(
     ranges: list[tuple[int, int]] | None = None,
 ) -> None:
     """Compile and call the kernel on these buffers, over `ranges` of units (all by default)."""
+    compiled(kernel, schedule, target)(buffers, ranges)
+
+
+def compiled(
+    kernel: MatmulKernel, schedule: CpuMatmulSchedule, target: Target | None = None
+) -> Callable[..., None]:
+    """What calls the kernel, with buffers and ranges as in `run`."""
     target = target or host_target()
     text = emit_matmul(kernel, schedule, target)
     library = compile_ir(text, [kernel.name], target, use_disk_cache=False)
-    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(
-        library.address(kernel.name)
-    )
+    signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
     size = workspace(kernel, schedule)
-    scratch = np.full(size + 64, 0xFF, np.uint8)  # 0xFFFFFFFF is a NaN: no use of stale scratch
-    aligned = -(-address(scratch) // 64) * 64
-    addresses = [*map(address, buffers), *([aligned] if size else [])]
-    arguments = (ctypes.c_void_p * len(addresses))(*addresses)
-    for begin, end in ranges or [(0, units(kernel, schedule))]:
-        call(ctypes.addressof(arguments), begin, end)
-    assert (scratch[aligned - address(scratch) + size :] == 0xFF).all(), "wrote past the workspace"
+
+    def call(buffers: list[np.ndarray], ranges: list[tuple[int, int]] | None = None) -> None:
+        function = signature(library.address(kernel.name))
+        scratch = np.full(size + 64, 0xFF, np.uint8)  # 0xFFFFFFFF is a NaN: no use of stale scratch
+        aligned = -(-address(scratch) // 64) * 64
+        addresses = [*map(address, buffers), *([aligned] if size else [])]
+        arguments = (ctypes.c_void_p * len(addresses))(*addresses)
+        for begin, end in ranges or [(0, units(kernel, schedule))]:
+            function(ctypes.addressof(arguments), begin, end)
+        rest = scratch[aligned - address(scratch) + size :]
+        assert (rest == 0xFF).all(), "wrote past the workspace"
+
+    return call
 
 
 def check(kernel: MatmulKernel, schedule: CpuMatmulSchedule, target: Target | None = None) -> None:
@@ -128,9 +140,10 @@ def test_depth_blocks_and_what_they_leave(k):
 
 
 @pytest.mark.parametrize("a", KINDS)
-@pytest.mark.parametrize("b", KINDS)
-def test_operands_of_any_strides(a, b):
-    kernel = matmul_kernel(8, 19, 22, a, b)
+@pytest.mark.parametrize("step", [0, 2, 4])
+def test_operands_of_any_strides(a, step):
+    """Every kind of one operand with three of the other, and those in turn."""
+    kernel = matmul_kernel(8, 19, 22, a, KINDS[(KINDS.index(a) + step) % len(KINDS)])
     check(kernel, candidates(kernel)[0])
     check(kernel, packed())
 
@@ -360,27 +373,29 @@ class GuardedMemory:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks to survive a crash")
-@pytest.mark.parametrize("at_end", [True, False])
 @pytest.mark.parametrize(
     "a, b",
     [("contiguous", "contiguous"), ("contiguous", "transposed"), ("transposed", "contiguous"),
      ("reversed", "reversed")],
 )  # fmt: skip
 @pytest.mark.parametrize("m, n, k", [(13, 37, 29), (1, 53, 41), (53, 1, 41), (3, 3, 3)])
-def test_nothing_outside_the_operands_is_touched(m, n, k, a, b, at_end):
+def test_nothing_outside_the_operands_is_touched(m, n, k, a, b):
+    """Arrays that end before a forbidden page, and arrays that begin behind one."""
     kernel = bias_relu_residual(matmul_kernel(m, n, k, a, b))
-    memory = GuardedMemory()
-    buffers = []
-    for values in random_buffers(kernel):
-        buffers.append(memory.array(values.size, values.dtype.name, at_end))
-        buffers[-1][:] = values
+    memory, buffers = GuardedMemory(), {True: [], False: []}
+    for at_end, arrays in buffers.items():
+        for values in random_buffers(kernel):
+            arrays.append(memory.array(values.size, values.dtype.name, at_end))
+            arrays[-1][:] = values
     tried = (*candidates(kernel)[:3], packed(), packed(lanes="rows"))
     child = os.fork()
     if child == 0:
         survived = 0
         try:
             for schedule in tried:
-                run(kernel, schedule, buffers)
+                call = compiled(kernel, schedule)
+                for arrays in buffers.values():
+                    call(arrays)
                 survived += 1
         finally:
             os._exit(0 if survived == len(tried) else 1)

@@ -108,10 +108,12 @@ def test_depths_that_leave_something_over(k):
         check(matmul_kernel(20, 24, k, a, b, dtype="float16", alignment=256), mma())
 
 
-@pytest.mark.parametrize("dtype, precision", ARITHMETIC)
+@pytest.mark.parametrize("number", range(len(ARITHMETIC)))
 @pytest.mark.parametrize("m, n, k", [(32, 32, 64), (45, 67, 70), (3, 33, 5), (33, 70, 0)])
-@pytest.mark.parametrize("groups", [2, 4])
-def test_warps_that_share_the_depth(groups, m, n, k, dtype, precision):
+def test_warps_that_share_the_depth(m, n, k, number):
+    """In two groups and in four, in turn."""
+    dtype, precision = ARITHMETIC[number]
+    groups = (2, 4)[(m + number) % 2]
     family = mma if dtype.endswith("16") or precision == "high" else simt
     schedule = family(dtype, block_depth=128) if family is mma else simt(block_depth=16)
     check(
@@ -277,10 +279,12 @@ def lines_of(report, opcode):
 
 @pytest.mark.parametrize("a", ["contiguous", "transposed"])
 @pytest.mark.parametrize("b", ["contiguous", "transposed"])
-@pytest.mark.parametrize("dtype, precision", ARITHMETIC[:5])
-@pytest.mark.parametrize("m", [64, 4096])
+@pytest.mark.parametrize("number", range(5))
 @pytest.mark.usefixtures("simulator")  # a GPU does not tell
-def test_no_bank_conflicts_between_global_memory_and_the_multiplications(m, a, b, dtype, precision):
+def test_no_bank_conflicts_between_global_memory_and_the_multiplications(a, b, number):
+    """Of the schedules for many rows and for few, in turn: both with each layout of an operand."""
+    dtype, precision = ARITHMETIC[number]
+    m = (64, 4096)[((a == "transposed") + (b == "transposed") + number) % 2]
     kernel = matmul_kernel(m, 4096, 4096, a, b, dtype=dtype, alignment=256)
     schedule = schedules(kernel, TARGET, precision)[0]
     size = schedule.block_rows, schedule.block_columns
