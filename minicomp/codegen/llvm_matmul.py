@@ -138,6 +138,7 @@ class _MatmulEmission:
     def _matrix(self, batch: Size, rows: Range, columns: Range) -> None:
         """The unit's part of one product of the batch."""
         self._find_matrices(batch)
+        self.all_columns = columns
         schedule, builder = self.schedule, self.builder
 
         def row_block(row: Size) -> None:
@@ -205,8 +206,8 @@ class _MatmulEmission:
 
         def packed_rows(first: Size) -> None:
             part = self._part(block.rows, first, self.plan.packed_rows)
-            self.first_packed = part.begin
-            self._pack_a(block, part)
+            self.first_packed = block.rows.begin if self.plan.keeps_a else part.begin
+            self._pack_a_once(block, part)
             self._row_panels(part, row_panel)
 
         if schedule.pack_b:
@@ -246,6 +247,15 @@ class _MatmulEmission:
 
     # --- what the loops call ---
 
+    def _pack_a_once(self, block: Block, part: Range) -> None:
+        """Pack these rows of a, unless the first column block has done so."""
+        if not self.plan.keeps_a:
+            self._pack_a(block, part)
+            return
+        begin, first = value(block.columns.begin), value(self.all_columns.begin)
+        with self.builder.if_then(self.builder.icmp_signed("==", begin, first, "is_unpacked")):
+            self._pack_a(block, part)
+
     def _pack_a(self, block: Block, part: Range) -> None:
         """Pack these rows of a."""
         source = self.plan.source_a
@@ -254,7 +264,7 @@ class _MatmulEmission:
             first = self._element(source, self.a, row, add(self.builder, block.k, k))
             packed = self.plan.operand_a(height)
             packer = self._packer(f"pack_a_{height}", source, packed, height)
-            place = self._element(packed, self._panel_a(row), 0, k)
+            place = self._element(packed, self._panel_a(block, row), 0, k)
             self.builder.call(packer, [first, place, value(depth)])
 
         self.builder.comment("pack these rows of a")
@@ -297,11 +307,14 @@ class _MatmulEmission:
             self.packers[name] = emit_packer(self.module, name, source, packed, lanes, width)
         return self.packers[name]
 
-    def _panel_a(self, row: Size) -> ir.Value:
+    def _panel_a(self, block: Block, row: Size) -> ir.Value:
         """Where the packed panel of a that begins at `row` lies."""
-        offset = subtract(self.builder, row, self.first_packed)
-        offset = multiply(self.builder, offset, self.schedule.block_depth)
-        return element(self.builder, self.packed_a, offset, self.number)
+        builder = self.builder
+        offset = subtract(builder, row, self.first_packed)
+        offset = multiply(builder, offset, self.schedule.block_depth)
+        if self.plan.keeps_a:  # depth block after depth block
+            offset = add(builder, offset, multiply(builder, block.k, self.plan.kept_rows))
+        return element(builder, self.packed_a, offset, self.number)
 
     def _panel_b(self, block: Block, column: Size) -> ir.Value:
         """Where the packed panel of b that begins at `column` lies."""
@@ -315,7 +328,7 @@ class _MatmulEmission:
         if (height, width) not in self.tiles:
             self.tiles[height, width] = emit_tile(self.module, plan, height, width, self.target)
         if schedule.pack_a:
-            a = self._panel_a(row)
+            a = self._panel_a(block, row)
         else:
             a = self._element(plan.source_a, self.a, row, block.k)
         if schedule.pack_b:

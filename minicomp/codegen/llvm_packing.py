@@ -15,6 +15,7 @@ Packed, a panel is read front to back, from few pages, whatever the operand's st
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from llvmlite import ir
 
@@ -37,6 +38,10 @@ from minicomp.ir import ITEMSIZE
 #: the next rows are asked for. Panel by panel would read a few lines of each of many pages, in an
 #: order that no hardware expects: 10 GB/s instead of 18 on a Zen 4, from memory.
 ROWS_AT_A_TIME = 8
+#: Where the depth is contiguous, so many lanes are transposed at a time, from the first k to the
+#: last. Rows that lie a power of two apart fall into one set of the L1 cache, which holds eight
+#: lines on CPUs of today: with more, a line is gone before its next values of k are wanted.
+LANES_AT_A_TIME = 8
 
 
 def emit_packer(
@@ -76,7 +81,7 @@ class _Packing:
             builder.comment("the depth is contiguous: transpose small blocks")
             left = remainder(builder, self.depth, self.block, "left")
             whole = subtract(builder, self.depth, left, "whole")
-            for_range(builder, 0, whole, self.block, "k", self._transpose_blocks)
+            self._each_vector(partial(self._transpose_blocks, whole), LANES_AT_A_TIME)
             for_range(builder, whole, self.depth, 1, "k.left", self._copy_elements)
         else:
             builder.comment("nothing is contiguous: copy element by element")
@@ -101,9 +106,9 @@ class _Packing:
         index = add(self.builder, across, along)
         return element(self.builder, start, index, MEMORY[operand.dtype])
 
-    def _each_vector(self, body: Callable[[Size, int, int], None]) -> None:
-        """body(first lane, lanes in use, width) for the vectors across the panel."""
-        size, width = self.vector_width, self.panel.depth_stride
+    def _each_vector(self, body: Callable[[Size, int, int], None], most: int) -> None:
+        """body(first lane, lanes in use, width) for vectors of at most `most` across the panel."""
+        size, width = min(most, self.vector_width), self.panel.depth_stride
         full = self.lanes - self.lanes % size
         for_range(self.builder, 0, full, size, "lane", lambda first: body(first, size, size))
         if full < self.lanes:
@@ -111,7 +116,8 @@ class _Packing:
 
     def _store(self, vector: ir.Value, first: Size, k: Size, width: int) -> None:
         used = lane_range(self.builder, vector, 0, width)
-        self.builder.store(used, self._panel(first, k), align=self.panel.alignment)
+        alignment = min(self.panel.alignment, width * ITEMSIZE[self.panel.dtype])
+        self.builder.store(used, self._panel(first, k), align=alignment)
 
     def _copy_vectors(self, k: Size) -> None:
         def copy(first: Size, lanes: int, width: int) -> None:
@@ -120,16 +126,16 @@ class _Packing:
             vector = load_lanes(self.emitter, self.source, address, lanes, self.vector_width)
             self._store(vector, first, k, width)
 
-        self._each_vector(copy)
+        self._each_vector(copy, self.vector_width)
 
-    def _transpose_blocks(self, k: Size) -> None:
-        """`block` values of k of all lanes: loaded along the depth, `block` lanes apart, so that
-        a transpose within each 16 bytes of the vectors leaves the lanes in order."""
+    def _transpose_blocks(self, depth: Size, first: Size, lanes: int, width: int) -> None:
+        """Some lanes, `block` values of k at a time: loaded along the depth, `block` lanes apart,
+        so that a transpose within each 16 bytes of the vectors leaves the lanes in order."""
+        builder, size = self.builder, self.block
+        zeros = literal(MEMORY[self.panel.dtype], 0.0, size)
 
-        def block(first: Size, lanes: int, width: int) -> None:
-            builder, size = self.builder, self.block
-            zeros = literal(MEMORY[self.panel.dtype], 0.0, size)
-            pieces = [zeros] * self.vector_width
+        def block(k: Size) -> None:
+            pieces = [zeros] * min(LANES_AT_A_TIME, self.vector_width)
             for lane in range(lanes):
                 address = self._source(add(builder, first, lane), k)
                 pieces[lane] = load_lanes(self.emitter, self.source, address, size, size)
@@ -137,7 +143,7 @@ class _Packing:
             for step, vector in enumerate(transpose(builder, rows)):
                 self._store(vector, first, add(builder, k, step), width)
 
-        self._each_vector(block)
+        for_range(builder, 0, depth, size, "k", block)
 
     def _copy_elements(self, k: Size) -> None:
         """All lanes of one k, one after the other; zeros as far as the panel is wider."""

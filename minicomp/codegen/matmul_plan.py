@@ -8,8 +8,8 @@ In: a `MatmulKernel` and a `CpuMatmulSchedule`. Out: a `Plan`, whose numbers are
 (4, 8, 2, 2)
 
 The loops that a plan describes are Goto's (Goto and van de Geijn, "Anatomy of high-performance
-matrix multiplication", 2008), with one change: a row panel of `a` is packed just before use, or
-some together where `a` is transposed.
+matrix multiplication", 2008), with two changes: a row panel of `a` is packed just before its first
+use, or some together where `a` is transposed; and it is kept for the column blocks that follow.
 
     for unit:                                  # parallel: a piece of the columns (or rows)
       for batch:
@@ -18,7 +18,7 @@ some together where `a` is transposed.
             for depth block:                   # block_depth
               pack the block of b              # stays in the L2 cache
               for packed rows:
-                pack these rows of a
+                pack these rows of a           # in the first column block
                 for row panel:                 # tile_rows: stays in the L1 cache
                   for column tile:             # tile_columns
                     micro-kernel               # the tile's sums stay in registers
@@ -290,11 +290,17 @@ class Plan:
         return ITEMSIZE[self.kernel.accumulate]
 
     @property
+    def keeps_a(self) -> bool:
+        """Whether packed rows of a are used again: there are more column blocks than one."""
+        return self.schedule.pack_a and self.unit_columns > self.schedule.block_columns
+
+    @property
     def packed_a_bytes(self) -> int:
-        """The rows that are packed at a time."""
+        """The rows that are packed at a time, or all of a row block, whatever their depth."""
         if not self.schedule.pack_a:
             return 0
-        return _lines(self.packed_rows * self.schedule.block_depth * self.itemsize)
+        rows = self.kept_rows * self.depth_blocks if self.keeps_a else self.packed_rows
+        return _lines(rows * self.schedule.block_depth * self.itemsize)
 
     @property
     def kept_rows(self) -> int:

@@ -33,11 +33,16 @@ MOST = 10
 #: A guess at the L2 cache of a core; half of it is left to the other operand and the output.
 L2_BYTES = 1 << 20
 
-#: Depth of a packed block, in bytes of one row: 12 such rows fill most of a 32 kB L1 cache.
-DEPTH_BYTES = 2048
-BLOCK_COLUMNS = 512
-#: Between depth blocks the sums of a block are kept: 3 MB of the L3 cache, in float32.
-BLOCK_ROWS = 1536
+#: Depth of a packed block, in bytes of one row. Every tile loads and stores its sums, which takes
+#: less time the deeper it is. 12 such rows are more than an L1 cache of 32 kB holds, but they are
+#: read front to back, 48 bytes for every 24 multiplications of vectors; and 256 such columns of b
+#: fill an L2 cache of 1 MB. Half as deep and twice as wide is 1 to 2% slower on a Zen 4.
+DEPTH_BYTES = 4096
+BLOCK_COLUMNS = 256
+#: Packing a block of b is paid for by the rows of a row block. But between depth blocks their sums
+#: are kept, 4 MB in float32, and between column blocks the packed rows, whatever their depth.
+BLOCK_ROWS = 2048
+PACKED_ROWS_BYTES = 64 << 20
 
 #: An operand of this size is read from memory, at least from an L3 cache's far end: 16 MB and
 #: more gain by asking ahead, 8 MB lose, on a Zen 4 with 32 MB.
@@ -206,7 +211,7 @@ class _Chooser:
         first, *others = self.tiles
         for rows, vectors in self.tiles:
             if self.oriented[1] <= vectors * self.width:
-                yield self.outer(rows, vectors, depth=2 * depth, pack_b=True)
+                yield self.outer(rows, vectors, depth=depth, pack_b=True)
                 break
         transposed = self.oriented[2].column_stride != 1  # each k lies in other cache lines
         pack_first = self.a_collides or transposed
@@ -214,7 +219,8 @@ class _Chooser:
             yield self.outer(*first, depth=depth, pack_a=pack_a, pack_b=True)
         for tile in others:
             yield self.outer(*tile, depth=depth, pack_a=True, pack_b=True)
-        yield self.outer(*first, depth=depth, width=BLOCK_COLUMNS // 2, pack_a=True, pack_b=True)
+        wide, depth = 2 * BLOCK_COLUMNS, depth // 2
+        yield self.outer(*first, depth=depth, width=wide, pack_a=True, pack_b=True)
 
     def dots(self) -> Iterator[CpuMatmulSchedule]:
         """Lanes along the depth."""
@@ -253,7 +259,9 @@ class _Chooser:
             fits = L2_BYTES // (4 if ahead else 2) // (block_depth * self.itemsize)
             width = fits if all_rows > rows else columns
         tile_rows = _even(all_rows, rows) if pack_b else dividing(all_rows, rows)
-        blocked = block_depth < self.depth
+        block_rows = BLOCK_ROWS if block_depth < self.depth else all_rows
+        if pack_a and width < columns:
+            block_rows = min(block_rows, PACKED_ROWS_BYTES // (max(1, self.depth) * self.itemsize))
         return CpuMatmulSchedule(
             "outer",
             self.lanes,
@@ -261,7 +269,7 @@ class _Chooser:
             tile_rows=tile_rows,
             tile_columns=tile_columns,
             unroll=unroll,
-            block_rows=whole_tiles(all_rows, BLOCK_ROWS if blocked else all_rows, tile_rows),
+            block_rows=whole_tiles(all_rows, block_rows, tile_rows),
             block_depth=block_depth,
             block_columns=whole_tiles(columns, width, tile_columns),
             pack_a=pack_a,

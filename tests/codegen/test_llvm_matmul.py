@@ -495,9 +495,26 @@ def test_the_plan_counts_units_and_workspace():
     plan = Plan(kernel, packed(pieces=2))
     assert (plan.row_tail, plan.column_tail, plan.depth_blocks) == (2, 2, 4)
     assert (plan.units, plan.unit_columns) == (2, 32)
-    # a panel of 3 x 8, a block of 8 x 16, and 6 x 16 sums, each in whole cache lines
-    assert plan.workspace == 128 + 512 + 384
+    # 6 rows of all four depth blocks, since there are two column blocks in a unit; a block of b,
+    # 8 x 16; and 6 x 16 sums: each in whole cache lines
+    assert plan.keeps_a
+    assert plan.workspace == 768 + 512 + 384
     assert workspace(kernel, plan.schedule) == 2 * plan.workspace
+    # with one column block in a unit, a panel of 3 x 8 will do
+    alone = Plan(kernel, packed(pieces=4))
+    assert (alone.unit_columns, alone.keeps_a) == (16, False)
+    assert alone.workspace == 128 + 512 + 384
+
+
+@pytest.mark.parametrize("pieces", [1, 2])
+@pytest.mark.parametrize("a", ["plain", "transposed"])
+def test_rows_of_a_are_packed_once_for_all_column_blocks(a, pieces):
+    kernel = matmul_kernel(20, 50, 30, a=a)
+    schedule = packed(pieces=pieces)
+    assert Plan(kernel, schedule).keeps_a
+    check(kernel, schedule)
+    text = emit_matmul(kernel, schedule, host_target())
+    assert "is_unpacked" in text
 
 
 def test_many_panels_of_a_transposed_a_are_packed_together():
