@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from minicomp.codegen.ptx_builder import PTXBuilder
 from minicomp.codegen.ptx_index import IndexRegisters
-from minicomp.codegen.ptx_lanes import Lanes
+from minicomp.codegen.ptx_lanes import COMPUTED, Lanes
 from minicomp.codegen.ptx_packing import MEMORY_ACCESS, pack, unpack
 from minicomp.codegen.ptx_types import Register
 from minicomp.ir import ITEMSIZE
@@ -83,6 +83,8 @@ class Memory:
     if TYPE_CHECKING:
 
         def convert(self, a: Lanes, dtype: str) -> Lanes: ...
+
+        def cast(self, x: Lanes, dtype: str) -> Lanes: ...
 
     # --- indices ---
 
@@ -148,7 +150,8 @@ class Memory:
         wide = any(register.bits == 64 for register in registers)
         kind = "int64" if wide else "int32"
         values = [self.builder.cvt(r, "s64") if r.bits == 32 and wide else r for r in registers]
-        return self.convert(Lanes(kind, tuple(values)), dtype)
+        numbers = Lanes(kind, tuple(values))
+        return self.cast(numbers, dtype) if dtype in COMPUTED else self.convert(numbers, dtype)
 
     # --- accesses ---
 
