@@ -128,9 +128,7 @@ class _Chooser:
                 yield from self.shallow()
                 yield from self.packed()
                 yield from self.direct()
-            elif rows <= 32 or not (
-                self.a_collides or self.b_collides or self.bytes > 4 * L2_BYTES
-            ):
+            elif rows <= 32 or (self.is_near and not (self.a_collides or self.b_collides)):
                 yield from self.direct()
                 yield from self.packed()
             else:
@@ -153,6 +151,13 @@ class _Chooser:
     def bytes(self) -> int:
         """The size of b."""
         return self.depth * self.oriented[1] * self.itemsize
+
+    @property
+    def is_near(self) -> bool:
+        """Whether b is read in place at little cost: from the L2 cache, or from an L3 cache by so
+        few rows that packing b would cost more."""
+        few = self.oriented[0] <= 256
+        return self.bytes <= (4 * L2_BYTES if few else L2_BYTES)
 
     @property
     def a_collides(self) -> bool:
