@@ -125,14 +125,12 @@ class Assembler:
 
     def _codegen(self, call: Call, kernel: ProductKernel, schedule: Any) -> _Implementation:
         def make_steps() -> list[RunStep]:
-            compiled = self.backend.matmul_kernel(kernel, schedule)
-            buffers = call.buffers
-            if compiled.workspace:
-                workspace = Buffer(
-                    "workspace", "workspace", "bool", (compiled.workspace,), compiled.workspace
-                )
+            compiled = self.backend.matmul_kernels(kernel, schedule)
+            buffers, size = call.buffers, max(each.workspace for each in compiled)
+            if size:
+                workspace = Buffer("workspace", "workspace", "bool", (size,), size)
                 buffers = (*buffers, self._add_buffer(workspace))
-            return [KernelStep(compiled, buffers)]
+            return [KernelStep(each, buffers) for each in compiled]
 
         return _Implementation(schedule.label, make_steps)
 

@@ -7,9 +7,9 @@ Copies are asynchronous (`cp.async`) where the elements go as they are, 4 to 16 
 Otherwise (a conversion, 16-bit elements one by one) they go through registers: `start` loads, and
 `finish` stores, after the multiplications that hide the wait.
 
-Every tile but the first is full along the depth: the first takes what is left over, so that the
-loop over the others has nothing to check. What lies beyond the operand's edge is zero in shared
-memory, and is never read from global memory.
+Every tile but the first is full along the depth: the first begins before the operand does, if the
+depth is no multiple of a tile's, so that the loop over the others has nothing to check. What lies
+beyond the operand's edges is zero in shared memory, and is never read from global memory.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ class Share:
 @dataclass(frozen=True)
 class Source:
     """What is copied: the operand whose first element in this block's product is at `matrix` (in
-    elements behind `pointer`), from lane `first_lane` on."""
+    elements behind `pointer`), from lane `first_lane` on, and from tile `first_tile` of the depth.
+    """
 
     pointer: Register
     matrix: Index
     first_lane: Index
+    first_tile: Index
 
 
 class TileCopy:
@@ -66,6 +68,8 @@ class TileCopy:
         near, far = thread % near_threads * tile.vector, thread // near_threads
         lane, self.depth = (near, far) if tile.near == "lanes" else (far, near)
         self.lane = source.first_lane + lane
+        #: the thread's place in the first tile, counted from where the operand begins
+        self.first_depth = source.first_tile * tile.depth + self.depth - tile.missing_depth
         outer, inner = (self.depth, lane) if tile.inner == "lanes" else (lane, self.depth)
         self.place = SharedPlace(builder, indices, tile.shared, outer, inner)
         self.next = self._first_address(source)
@@ -79,7 +83,8 @@ class TileCopy:
         """A register that holds the address of the thread's first element in the tile that is
         next."""
         tile, builder = self.tile, self.builder
-        index = source.matrix + self.lane * tile.lane_stride + self.depth * tile.depth_stride
+        index = source.matrix + self.lane * tile.lane_stride
+        index = index + self.first_depth * tile.depth_stride
         register = builder.register("s64", f"{tile.name}_next")
         base, constant = self.indices.address(source.pointer, tile.itemsize, index)
         builder.emit(f"add.s64 {register}, {base}, {constant}")
@@ -107,7 +112,7 @@ class TileCopy:
         parts: int = 1,
     ) -> None:
         """Begin to copy a part of the tile that is next to the stage, where `more` holds; with the
-        last part go on to the tile after it. `is_first`: it may be less deep than the others."""
+        last part go on to the tile after it. `is_first`: it may begin before the operand."""
         valid = _Validity(self, is_first)
         count = len(self.shares)
         for share in self.shares[part * count // parts : (part + 1) * count // parts]:
@@ -118,8 +123,7 @@ class TileCopy:
         if part < parts - 1:
             return
         tile = self.tile
-        depth = tile.first_depth if is_first else tile.depth
-        step = depth * tile.depth_stride * tile.itemsize
+        step = tile.depth * tile.depth_stride * tile.itemsize
         self.builder.emit(f"add.s64 {self.next}, {self.next}, {step}")
 
     def _copy(
@@ -210,8 +214,8 @@ class _Validity:
     """Which of a thread's shares of one tile lie within the operand: predicates, each made once."""
 
     def __init__(self, copy: TileCopy, is_first: bool):
-        self.copy, tile = copy, copy.tile
-        self.is_cut_short = is_first and tile.first_depth < tile.depth
+        self.copy = copy
+        self.begins_before = is_first and copy.tile.missing_depth > 0
         self.known: dict[tuple[str, int], Register] = {}
 
     def __call__(self, share: Share) -> Register | None:
@@ -219,12 +223,14 @@ class _Validity:
         copy, tile = self.copy, self.copy.tile
         lane = depth = None
         if tile.has_lane_tail:
-            lane = self._below("lane", copy.lane, tile.lane_count - share.lane)
-        if self.is_cut_short:
-            depth = self._below("depth", copy.depth, tile.first_depth - share.depth)
+            lane = self._is("lt", copy.lane, tile.lane_count - share.lane)
+        if self.begins_before:
+            depth = self._is("ge", copy.first_depth, -share.depth)
         return copy._both(lane, depth)
 
-    def _below(self, axis: str, index: Index, limit: int) -> Register:
-        if (axis, limit) not in self.known:
-            self.known[axis, limit] = self.copy._below(index, limit)
-        return self.known[axis, limit]
+    def _is(self, comparison: str, index: Index, limit: int) -> Register:
+        limit -= index.constant
+        if (comparison, limit) not in self.known:
+            place = self.copy.indices.value(Index(index.terms))
+            self.known[comparison, limit] = self.copy.builder.setp(comparison, place, limit)
+        return self.known[comparison, limit]

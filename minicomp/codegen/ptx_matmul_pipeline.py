@@ -1,7 +1,7 @@
 """The loop down the depth: copies run ahead of the multiplications through a ring of stages.
 
-In: the two operands' `TileCopy`s, and the family's `Fragments`. Out: the loop. With three stages,
-at tile t:
+In: the two operands' `TileCopy`s, the family's `Fragments`, and how many tiles of the depth are
+the block's. Out: the loop. With three stages, at tile t:
 
     shared memory:   [t: being read] [t + 1: arriving or there] [t + 2: copies start now]
 
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from minicomp.codegen.ptx_builder import PTXBuilder
 from minicomp.codegen.ptx_matmul_copies import TileCopy
 from minicomp.codegen.ptx_matmul_fragments import Fragments
+from minicomp.codegen.ptx_matmul_parts import DepthTiles
 from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan
 from minicomp.codegen.ptx_types import Register
 
@@ -31,13 +32,14 @@ class Pipeline:
         ring: Register,
         copies: Sequence[TileCopy],
         fragments: Fragments,
+        tiles: DepthTiles,
     ):
         self.builder, self.plan, self.ring = builder, plan, ring
         self.copies, self.fragments = copies, fragments
-        self.stages, self.tiles = plan.schedule.stages, plan.depth_tiles
+        self.stages, self.tiles = plan.schedule.stages, tiles
 
     def run(self) -> None:
-        if not self.tiles:
+        if not self.tiles.most:
             return
         self._fill()
         self.builder.comment("fragments of the first step")
@@ -49,11 +51,14 @@ class Pipeline:
         """All stages but one begin to be filled."""
         builder, nbytes = self.builder, self.plan.stage_bytes
         for number in range(self.stages - 1):
-            if number < self.tiles:
+            if number < self.tiles.most:
                 builder.comment(f"copy tile {number}")
                 stage = builder.add(self.ring, number * nbytes)
-                self._start(stage, None, is_first=number == 0)
-                self._finish(stage, None)
+                more = None
+                if number >= self.tiles.least:  # other blocks have one more tile than this one
+                    more = builder.setp("gt", self.tiles.count, number)
+                self._start(stage, more, is_first=number == 0)
+                self._finish(stage, more)
             builder.cp_async_commit()
         self.end = builder.add(self.ring, self.stages * nbytes, "ring_end")
         self.read, self.write = builder.register("u32", "read"), builder.register("u32", "write")
@@ -67,14 +72,14 @@ class Pipeline:
         builder, steps = self.builder, self.plan.steps
         parts = min(steps - 1, self.plan.schedule.copy_parts)
         left = builder.register("s32", "tiles_left")
-        builder.assign(left, self.tiles)
+        builder.assign(left, self.tiles.count)
         head = builder.new_label("tile")
         builder.place(head)
         is_followed = builder.setp("gt", left, 1)
         more = builder.setp("ge", left, self.stages)
         for step in range(steps - 1):
             self.fragments.load(step + 1, (step + 1) % 2)
-            if self.tiles >= self.stages and step < parts:
+            if self.tiles.most >= self.stages and step < parts:
                 builder.comment(f"copy part {step + 1} of {parts} of a tile further on")
                 for copy in self.copies:
                     copy.start(self.write, more, part=step, parts=parts)

@@ -17,6 +17,9 @@ warps, and those into the elements that a thread keeps in registers. All run dow
           load fragments                     # shared memory to registers
           multiply and accumulate            # on registers
       epilogue, store
+
+Where the depth is shared among blocks (`depth_blocks`), the outermost loop is over its parts, and
+what is stored are partial sums: see `ptx_matmul_parts`.
 """
 
 from __future__ import annotations
@@ -61,6 +64,10 @@ class GpuMatmulSchedule(MatmulSchedule):
       its part of each tile of the depth, and in the end their sums are added up. Small outputs
       then keep as many warps busy as large ones, with tiles as large for each thread.
 
+    With several `depth_blocks` so many blocks have the same tile of the output, each a part of the
+    depth. A second kernel adds their sums up and does the epilogue. Outputs of few tiles then keep
+    all multiprocessors busy.
+
     Blocks start in an order that visits `group_rows` tiles down before it goes on to the right, so
     that those at work at a time share operands in the L2 cache.
     """
@@ -75,16 +82,18 @@ class GpuMatmulSchedule(MatmulSchedule):
     copy_parts: int = 2
     group_rows: int = 8
     depth_groups: int = 1
+    depth_blocks: int = 1
 
     @property
     def label(self) -> str:
         """What a candidate with this schedule is called. `simt_128x128x8_64x64_3`: blocks of
-        128x128, 8 deep, warps of 64x64, three stages; `simt_64x32x64_64x32_3_by8`: eight warps,
-        which share the depth."""
+        128x128, 8 deep, warps of 64x64, three stages; `simt_64x32x64_64x32_3_by8_parts33`: eight
+        warps share the depth, and in 33 parts so many blocks."""
         if self.family in ("naive", "reduction"):
             return self.family
         block = f"{self.block_rows}x{self.block_columns}x{self.block_depth}"
         shared = f"_by{self.depth_groups}" if self.depth_groups > 1 else ""
+        shared += f"_parts{self.depth_blocks}" if self.depth_blocks > 1 else ""
         return f"{self.family}_{block}_{self.warp_rows}x{self.warp_columns}_{self.stages}{shared}"
 
 
@@ -108,6 +117,8 @@ class GpuMatmulPlan:
         sizes = [size for size in schedule.to_dict().values() if type(size) is int]
         if any(size < 1 for size in sizes):
             return "every size must be at least 1"
+        if schedule.depth_blocks > 1 and schedule.family in ("naive", "reduction"):
+            return "only tiles share their depth among blocks"
         if schedule.family == "reduction":
             return "" if 1 in (self.rows, self.columns) else "neither operand is a vector"
         if schedule.family == "naive":
@@ -130,6 +141,8 @@ class GpuMatmulPlan:
             return f"block_depth must be at least {least}, for two steps"
         if schedule.depth_groups > 1 and self.thread_sums < schedule.depth_groups * self.vector:
             return f"a thread must have {schedule.depth_groups * self.vector} sums to share"
+        if schedule.depth_blocks > max(1, self.depth_tiles):
+            return f"the depth has {self.depth_tiles} tiles, not one for each of depth_blocks"
         return self._simt_complaint() if schedule.family == "simt" else self._mma_complaint()
 
     def _simt_complaint(self) -> str:
@@ -214,11 +227,17 @@ class GpuMatmulPlan:
     @property
     def blocks(self) -> int:
         """0 where the output is empty."""
-        return self.batch_size * self.tiles_down * self.tiles_across
+        tiles = self.batch_size * self.tiles_down * self.tiles_across
+        return tiles * self.schedule.depth_blocks
 
     @property
     def depth_tiles(self) -> int:
         return -(-self.depth // self.schedule.block_depth)
+
+    @property
+    def part_tiles(self) -> int:
+        """Tiles of the depth that a block has at most."""
+        return -(-self.depth_tiles // self.schedule.depth_blocks)
 
     @property
     def step_depth(self) -> int:

@@ -37,7 +37,7 @@ def reduction_kernel(kernel: MatmulKernel) -> LoopKernel:
     a = _operand(kernel, kernel.a, row, depth)
     b = _operand(kernel, kernel.b, depth, column)
     total = Reduction(0, "sum", Apply(kernel.accumulate, "mul", (a, b)), kernel.accumulate)
-    epilogue = _Substitution()
+    epilogue = ReducedProduct()
     store = kernel.store
     stored = Store(store.buffer, epilogue.index(store.index), epilogue(store.scalar))
     outer = (*kernel.batch, kernel.row, kernel.column)
@@ -60,8 +60,9 @@ def _operand(kernel: MatmulKernel, view: View, row: Index, column: Index) -> Sca
     return Apply(kernel.accumulate, "cast", (load,))
 
 
-class _Substitution:
-    """An epilogue with the finished reduction in place of the product, shared parts shared."""
+class ReducedProduct:
+    """Makes an epilogue one with the finished reduction in place of the product, what it shares
+    still shared."""
 
     def __init__(self) -> None:
         self.done: dict[int, Scalar] = {}

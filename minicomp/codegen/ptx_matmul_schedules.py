@@ -9,8 +9,10 @@ reach, and a model of one line: multiprocessors work side by side, each on one t
     seconds ~ tiles of the busiest multiprocessor * size of a tile / share of the peak
 
 So a large product gets large tiles, which share what they load; a small one small tiles, of which
-there are enough for all, and which several warps work on, each on its part of the depth. A product
-with a vector is bound by memory: a reduction kernel does it.
+there are enough for all, and which several warps work on, each on its part of the depth. Where even
+of small tiles there are too few, and the depth is great, blocks share it (`ptx_matmul_parts`); what
+the second kernel takes is added. A product with a vector is bound by memory: a reduction kernel
+does it.
 
 `precision` is `matmul_precision`: with "highest" float32 operands are multiplied as they are. With
 "high" and "medium" the tensor cores may round them to TF32 (10 bits of mantissa). "medium" would
@@ -23,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from minicomp.codegen.ptx_kernel import GpuTarget
+from minicomp.codegen.ptx_matmul_parts import workspace_bytes
 from minicomp.codegen.ptx_matmul_plan import MMA_OPERANDS, GpuMatmulPlan, GpuMatmulSchedule
 from minicomp.codegen.ptx_matmul_tiles import LINE, OperandTile
 from minicomp.ir import ITEMSIZE
@@ -37,6 +40,19 @@ SMALL = 1 << 20
 #: Warps share the depth where there are so many tiles of it: what is done once for an output, at
 #: the beginning and in the end, takes longer then.
 SHARED_TILES = 4
+#: Blocks share the depth where each gets so much of it ...
+LEAST_PART = 256
+#: ... and where it should then take less than this share of the time: the model is a rough one.
+WORTHWHILE = 0.8
+#: How many blocks are tried then, in multiples of the multiprocessors.
+WAVES = (0.25, 0.5, 1, 2, 4)
+#: Multiplications in a cycle of an H100's multiprocessor, about what it reaches in large products:
+#: by the operands of the tensor cores, else by what the sums are kept in.
+MMA_RATES = {"float16": 1500, "bfloat16": 1500, "float32": 750}
+SIMT_RATES = {"float32": 110, "float64": 55, "int32": 55, "int64": 14}
+#: Cycles in which a second kernel begins and ends, and bytes in a cycle that all multiprocessors
+#: together write to the L2 cache or read from it; both roughly.
+SECOND_KERNEL, L2_BYTES = 4000, 1200
 #: Registers of a thread that may hold elements on their way to shared memory.
 COPY_REGISTERS = 32
 
@@ -118,8 +134,10 @@ def schedules(
     tiled = dict(_tiled(kernel, target, precision))
     if tiled:
         hopeless = min(tiled.values()) * HOPELESS
-        best = sorted(tiled, key=lambda schedule: tiled[schedule])[:MOST]
-        chosen += [schedule for schedule in best if tiled[schedule] <= hopeless]
+        best = sorted(tiled, key=lambda schedule: tiled[schedule])
+        chosen += [schedule for schedule in best[:MOST] if tiled[schedule] <= hopeless]
+        if all(schedule.depth_blocks > 1 for schedule in chosen):  # measuring may know better
+            chosen.append(next(schedule for schedule in best if schedule.depth_blocks == 1))
     if 1 in (kernel.row.extent, kernel.column.extent):
         chosen.insert(1 if chosen and _prefers_tensor_cores(kernel, chosen[0]) else 0, REDUCTION)
     if kernel.flops <= 2 * SMALL or not chosen:
@@ -156,6 +174,27 @@ def _tiled(
             continue
         if copy_registers(plan) <= COPY_REGISTERS and plan.shared_bytes <= target.shared_bytes:
             yield schedule, _duration(plan, tile, target)
+            yield from _in_parts(plan, tile, target)
+
+
+def _in_parts(
+    plan: GpuMatmulPlan, tile: Tile, target: GpuTarget
+) -> Iterator[tuple[GpuMatmulSchedule, float]]:
+    """The schedule with its depth shared among as many blocks as is best, if any are any good."""
+    if not 0 < plan.blocks < target.multiprocessors:
+        return
+    deep_enough = max(-(-LEAST_PART // plan.schedule.block_depth), SHARED_TILES)
+    most = plan.depth_tiles // deep_enough
+    wanted = {int(waves * target.multiprocessors) // plan.blocks for waves in WAVES}
+    shared = [
+        replace(plan, schedule=replace(plan.schedule, depth_blocks=parts))
+        for parts in {min(each, most) for each in wanted}
+        if parts > 1
+    ]
+    durations = {each.schedule: _duration(each, tile, target) for each in shared}
+    if durations:
+        best = min(durations, key=lambda schedule: (durations[schedule], schedule.depth_blocks))
+        yield best, durations[best] / WORTHWHILE
 
 
 def _prefers_tensor_cores(kernel: MatmulKernel, schedule: GpuMatmulSchedule) -> bool:
@@ -173,8 +212,21 @@ def copy_registers(plan: GpuMatmulPlan) -> int:
 
 
 def _duration(plan: GpuMatmulPlan, tile: Tile, target: GpuTarget) -> float:
+    """In multiplications of one multiprocessor at the peak, for each element of the depth."""
     in_a_row = -(-plan.blocks // target.multiprocessors)
-    return in_a_row * tile.rows * tile.columns / (tile.share * _copy_factor(plan))
+    whole = in_a_row * tile.rows * tile.columns / (tile.share * _copy_factor(plan))
+    parts = plan.schedule.depth_blocks
+    if parts == 1:
+        return whole
+    traffic = 2 * workspace_bytes(plan.kernel, parts) / L2_BYTES
+    added_up = (SECOND_KERNEL + traffic) * _rate(plan) / plan.depth
+    return whole * plan.part_tiles / plan.depth_tiles + added_up
+
+
+def _rate(plan: GpuMatmulPlan) -> int:
+    if plan.schedule.family == "mma":
+        return MMA_RATES[plan.a.dtype]
+    return SIMT_RATES[plan.kernel.accumulate]
 
 
 def _copy_factor(plan: GpuMatmulPlan) -> float:

@@ -152,9 +152,9 @@ class OperandTile:
         return self.lane_count % self.lanes != 0
 
     @property
-    def first_depth(self) -> int:
-        """How much of the depth the first tile covers: what the others, all full, leave."""
-        return self.depth_count % self.depth or self.depth
+    def missing_depth(self) -> int:
+        """How far the first tile begins before the operand, so that the last ends with it."""
+        return -self.depth_count % self.depth
 
 
 def near_axis(

@@ -7,7 +7,7 @@ devices through it alone:
     backend.layout(array)                    what the code depends on
     backend.loop_kernel(kernel)              code for a kernel that has one implementation
     backend.schedules(matmul)                how a product may be done, and for each of these ways
-    backend.matmul_kernel(matmul, schedule)  the code
+    backend.matmul_kernels(matmul, schedule) the code
     backend.stepwise(program, arrays, ...)   a first run, step by step, in which choices are made
     backend.executable(program, ...)         the program as something that runs
 """
@@ -117,8 +117,9 @@ class Backend(Protocol):
     def schedules(self, kernel: ProductKernel) -> Sequence[Any]:
         """The schedules that may do a product, the default first, each with a `label`."""
 
-    def matmul_kernel(self, kernel: ProductKernel, schedule: Any) -> CompiledKernel:
-        """The code of a product under one of its schedules."""
+    def matmul_kernels(self, kernel: ProductKernel, schedule: Any) -> Sequence[CompiledKernel]:
+        """The code of a product under one of its schedules: one kernel, or several that run one
+        after the other on the same buffers, the workspace among them."""
 
     def stepwise(
         self, program: Program, arrays: Sequence[Any], extra: Sequence[Buffer]

@@ -80,14 +80,14 @@ class CpuBackend:
             return convolution_schedules(kernel, self.target, self.threads)
         return schedules(kernel, self.target, self.threads)
 
-    def matmul_kernel(
+    def matmul_kernels(
         self, kernel: ProductKernel, schedule: CpuMatmulSchedule | ConvolutionSchedule
-    ) -> CpuKernel:
+    ) -> tuple[CpuKernel]:
         if isinstance(kernel, ConvolutionKernel):
             assert isinstance(schedule, ConvolutionSchedule)
-            return convolution_kernel(kernel, schedule, self.target, self.use_disk_cache)
+            return (convolution_kernel(kernel, schedule, self.target, self.use_disk_cache),)
         assert isinstance(schedule, CpuMatmulSchedule)
-        return matmul_kernel(kernel, schedule, self.target, self.use_disk_cache)
+        return (matmul_kernel(kernel, schedule, self.target, self.use_disk_cache),)
 
     def stepwise(
         self, program: Program, arrays: Sequence[np.ndarray], extra: Sequence[Buffer]

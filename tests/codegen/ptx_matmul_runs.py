@@ -1,8 +1,8 @@
 """Matrix products run on the PTX simulator, or on a GPU (see `ptx_device`).
 
 In: a `MatmulKernel`, a schedule, buffers. Out: the output's buffer filled in, and the simulator's
-report. The simulator stops at accesses outside a buffer, at reads of what was never written (of
-operands, what lies between their elements is not), at misaligned accesses and at races.
+report of the product. The simulator stops at accesses outside a buffer, at reads of what was never
+written (of operands, what lies between their elements is not), at misaligned accesses and at races.
 """
 
 from dataclasses import replace
@@ -12,7 +12,10 @@ from matmul_kernels import assert_is_product, random_buffers, shapes
 from ptx_device import new_device
 
 from minicomp.codegen.ptx_kernel import GpuTarget
+from minicomp.codegen.ptx_loops import emit_loop_kernel
 from minicomp.codegen.ptx_matmul import emit_matmul
+from minicomp.codegen.ptx_matmul_parts import sum_of_parts, workspace_bytes
+from minicomp.codegen.ptx_schedule import schedule_loops
 from minicomp.kernels.indexing import row_major_strides
 
 TARGET = GpuTarget("sm_90a", multiprocessors=132, shared_bytes=227 * 1024)
@@ -24,8 +27,8 @@ TF32_ROUNDOFF = 2.0**-11
 def run(kernel, schedule, buffers, displaced=0):
     """Emit and launch the kernel on these buffers, which lie `displaced` bytes behind multiples of
     256."""
-    emitted = emit_matmul(kernel, schedule, TARGET)
-    if not emitted.blocks:
+    first, *rest = emitted(kernel, schedule)
+    if not first.blocks:
         return None
     device = new_device()
     pointers = []
@@ -33,14 +36,31 @@ def run(kernel, schedule, buffers, displaced=0):
         pointer = device.allocate(buffer.nbytes + displaced) + displaced
         _upload(device, pointer, kernel, number, buffer)
         pointers.append(pointer)
-    module = device.load(emitted.text)
-    report = device.launch(
-        module, emitted.name, emitted.grid, emitted.block, pointers, emitted.shared_bytes
-    )
-    for argument, pointer, buffer in zip(kernel.arguments, pointers, buffers, strict=True):
+    if rest:
+        pointers.append(device.allocate(workspace_bytes(kernel, schedule.depth_blocks)))
+    report = _launch(device, first, pointers)
+    for added_up in rest:
+        _launch(device, added_up, pointers)
+    for argument, pointer, buffer in zip(kernel.arguments, pointers, buffers):
         if argument.written:
             buffer[:] = device.read(pointer, buffer.nbytes).view(buffer.dtype)
     return report
+
+
+def emitted(kernel, schedule, target=TARGET):
+    """The kernels that do the product, in order."""
+    product = emit_matmul(kernel, schedule, target)
+    if schedule.depth_blocks == 1:
+        return [product]
+    added_up = sum_of_parts(kernel, schedule.depth_blocks)
+    return [product, emit_loop_kernel(added_up, schedule_loops(added_up, target), target)]
+
+
+def _launch(device, kernel, pointers):
+    module = device.load(kernel.text)
+    return device.launch(
+        module, kernel.name, kernel.grid, kernel.block, pointers, kernel.shared_bytes
+    )
 
 
 def _upload(device, pointer, kernel, number, buffer):

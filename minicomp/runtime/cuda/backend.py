@@ -32,7 +32,7 @@ from minicomp.runtime.cuda.executable import (
     view_at,
 )
 from minicomp.runtime.cuda.interface import DeviceArgument
-from minicomp.runtime.cuda.kernels import CudaKernel, loop_kernel, matmul_kernel
+from minicomp.runtime.cuda.kernels import CudaKernel, loop_kernel, matmul_kernels
 from minicomp.runtime.steps import ArrayView, ExternalStep, RunStep
 from minicomp.runtime.stepwise import StepwiseRun
 
@@ -81,9 +81,11 @@ class CudaBackend:
         assert isinstance(kernel, MatmulKernel)
         return schedules(kernel, self.target, self.precision)
 
-    def matmul_kernel(self, kernel: ProductKernel, schedule: GpuMatmulSchedule) -> CudaKernel:
+    def matmul_kernels(
+        self, kernel: ProductKernel, schedule: GpuMatmulSchedule
+    ) -> tuple[CudaKernel, ...]:
         assert isinstance(kernel, MatmulKernel)
-        return matmul_kernel(kernel, schedule, self.target, self.driver, self.use_disk_cache)
+        return matmul_kernels(kernel, schedule, self.target, self.driver, self.use_disk_cache)
 
     def stepwise(
         self, program: Program, arrays: Sequence[Any], extra: Sequence[Buffer]

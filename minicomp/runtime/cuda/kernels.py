@@ -1,17 +1,19 @@
 """Kernels compiled for CUDA: from a kernel and a schedule to a function that can be launched.
 
-In: a `kernels.Kernel`, for a matmul also the schedule that selection chose. Out: a `CudaKernel`.
-PTX is made at once, machine code when it is first needed (`Driver.load`).
+In: a `kernels.Kernel`, for a matmul also the schedule that selection chose. Out: a `CudaKernel`,
+or two for a product in parts. PTX is made at once, machine code when it is first needed
+(`Driver.load`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from minicomp.codegen.ptx_kernel import GpuTarget, PTXKernel
 from minicomp.codegen.ptx_loops import emit_loop_kernel
 from minicomp.codegen.ptx_matmul import emit_matmul
+from minicomp.codegen.ptx_matmul_parts import sum_of_parts, workspace_bytes
 from minicomp.codegen.ptx_matmul_schedules import GpuMatmulSchedule
 from minicomp.codegen.ptx_schedule import schedule_loops
 from minicomp.kernels import Kernel, LoopKernel, MatmulKernel
@@ -21,15 +23,14 @@ from minicomp.runtime.cuda.machine_code import disassembled
 
 @dataclass(frozen=True, eq=False)
 class CudaKernel:
-    """A kernel that can run: its PTX takes one pointer per argument."""
+    """A kernel that can run: its PTX takes one pointer per argument, workspace included."""
 
     kernel: Kernel
     ptx: PTXKernel
     target: GpuTarget
     driver: Driver
     use_disk_cache: bool = True
-
-    workspace = 0
+    workspace: int = 0
 
     @property
     def text(self) -> str:
@@ -59,13 +60,19 @@ def loop_kernel(
     return CudaKernel(kernel, ptx, target, driver, use_disk_cache)
 
 
-def matmul_kernel(
+def matmul_kernels(
     kernel: MatmulKernel,
     schedule: GpuMatmulSchedule,
     target: GpuTarget,
     driver: Driver,
     use_disk_cache: bool = True,
-) -> CudaKernel:
+) -> tuple[CudaKernel, ...]:
     """A MatmulKernel with the schedule given."""
     ptx = emit_matmul(kernel, schedule, target)
-    return CudaKernel(kernel, ptx, target, driver, use_disk_cache)
+    product = CudaKernel(kernel, ptx, target, driver, use_disk_cache)
+    parts = schedule.depth_blocks
+    if parts == 1:
+        return (product,)
+    added_up = loop_kernel(sum_of_parts(kernel, parts), target, driver, use_disk_cache)
+    workspace = workspace_bytes(kernel, parts)
+    return replace(product, workspace=workspace), replace(added_up, workspace=workspace)
