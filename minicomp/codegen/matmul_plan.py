@@ -13,13 +13,13 @@ use, or some together where `a` is transposed; and it is kept for the column blo
 
     for unit:                                  # parallel: a piece of the columns (or rows)
       for batch:
-        for row block:                         # block_rows: bounds the sums that are kept
+        for row block:                         # block_rows: bounds the sums and rows that are kept
           for column block:                    # block_columns
             for depth block:                   # block_depth
               pack the block of b              # stays in the L2 cache
               for packed rows:
                 pack these rows of a           # in the first column block
-                for row panel:                 # tile_rows: stays in the L1 cache
+                for row panel:                 # tile_rows: comes from the L1 or L2 cache
                   for column tile:             # tile_columns
                     micro-kernel               # the tile's sums stay in registers
 """
@@ -58,9 +58,9 @@ class CpuMatmulSchedule(MatmulSchedule):
     tile_rows: int = 12
     tile_columns: int = 32
     unroll: int = 2
-    block_rows: int = 1536
-    block_depth: int = 512
-    block_columns: int = 512
+    block_rows: int = 2048
+    block_depth: int = 1024
+    block_columns: int = 256
     pack_a: bool = False
     pack_b: bool = False
     split: str = "columns"
