@@ -58,7 +58,7 @@ class CpuMatmulSchedule(MatmulSchedule):
     tile_rows: int = 12
     tile_columns: int = 32
     unroll: int = 2
-    block_rows: int = 2048
+    block_rows: int = 2040
     block_depth: int = 1024
     block_columns: int = 256
     pack_a: bool = False
