@@ -206,7 +206,7 @@ class _MatmulEmission:
 
         def packed_rows(first: Size) -> None:
             part = self._part(block.rows, first, self.plan.packed_rows)
-            self.first_packed = block.rows.begin if self.plan.keeps_a else part.begin
+            self.first_packed = block.rows.begin if self.schedule.keep_a else part.begin
             self._pack_a_once(block, part)
             self._row_panels(part, row_panel)
 
@@ -249,7 +249,7 @@ class _MatmulEmission:
 
     def _pack_a_once(self, block: Block, part: Range) -> None:
         """Pack these rows of a, unless the first column block has done so."""
-        if not self.plan.keeps_a:
+        if not self.schedule.keep_a:
             self._pack_a(block, part)
             return
         begin, first = value(block.columns.begin), value(self.all_columns.begin)
@@ -312,7 +312,7 @@ class _MatmulEmission:
         builder = self.builder
         offset = subtract(builder, row, self.first_packed)
         offset = multiply(builder, offset, self.schedule.block_depth)
-        if self.plan.keeps_a:  # depth block after depth block
+        if self.schedule.keep_a:  # depth block after depth block
             offset = add(builder, offset, multiply(builder, block.k, self.plan.kept_rows))
         return element(builder, self.packed_a, offset, self.number)
 

@@ -40,7 +40,7 @@ from minicomp.ir import ITEMSIZE
 ROWS_AT_A_TIME = 8
 #: Where the depth is contiguous, so many lanes are transposed at a time, from the first k to the
 #: last. Rows that lie a power of two apart fall into one set of the L1 cache, which holds eight
-#: lines on CPUs of today: with more, a line is gone before its next values of k are wanted.
+#: or more lines: with more rows a line is gone before its next values of k are wanted.
 LANES_AT_A_TIME = 8
 
 
@@ -111,8 +111,8 @@ class _Packing:
         size, width = min(most, self.vector_width), self.panel.depth_stride
         full = self.lanes - self.lanes % size
         for_range(self.builder, 0, full, size, "lane", lambda first: body(first, size, size))
-        if full < self.lanes:
-            body(full, self.lanes - full, min(size, width - full))
+        for first in range(full, width, size):  # the last lanes, and none of the padding
+            body(first, max(0, self.lanes - first), min(size, width - first))
 
     def _store(self, vector: ir.Value, first: Size, k: Size, width: int) -> None:
         used = lane_range(self.builder, vector, 0, width)

@@ -18,7 +18,7 @@ use, or some together where `a` is transposed; and it is kept for the column blo
             for depth block:                   # block_depth
               pack the block of b              # stays in the L2 cache
               for packed rows:
-                pack these rows of a           # in the first column block
+                pack these rows of a           # with keep_a: in the first column block
                 for row panel:                 # tile_rows: comes from the L1 or L2 cache
                   for column tile:             # tile_columns
                     micro-kernel               # the tile's sums stay in registers
@@ -48,9 +48,9 @@ class CpuMatmulSchedule(MatmulSchedule):
     `family` is the micro-kernel: "outer" broadcasts an element of `a` against a vector of `b`
     (lanes are columns of the output), "dot" multiplies vectors along the depth and adds up their
     lanes at the end. `lanes` is "columns", or "rows" to compute the transpose instead, which
-    swaps the operands. Where b is not packed, the micro-kernel asks for it `ahead` rows before it
-    multiplies. `split` says which axis is cut into `pieces` parallel units;
-    `batch_pieces` cuts the batch.
+    swaps the operands. With `keep_a` packed rows of a stay in the workspace for all column blocks.
+    Where b is not packed, the micro-kernel asks for it `ahead` rows before it multiplies. `split`
+    says which axis is cut into `pieces` parallel units; `batch_pieces` cuts the batch.
     """
 
     lanes: str = "columns"
@@ -62,6 +62,7 @@ class CpuMatmulSchedule(MatmulSchedule):
     block_depth: int = 1024
     block_columns: int = 256
     pack_a: bool = False
+    keep_a: bool = False
     pack_b: bool = False
     split: str = "columns"
     pieces: int = 1
@@ -71,9 +72,9 @@ class CpuMatmulSchedule(MatmulSchedule):
     @property
     def label(self) -> str:
         """What a candidate with this schedule is called. `outer_12x32x2_ab_512x256_2c`: tiles of
-        12x32, unrolled twice; both operands packed, in blocks 512 deep and 256 wide; the columns
-        in two pieces."""
-        packed = "a" * self.pack_a + "b" * self.pack_b
+        12x32, unrolled twice; both operands packed (`A`: and rows of a kept), in blocks 512 deep
+        and 256 wide; the columns in two pieces."""
+        packed = ("A" if self.keep_a else "a") * self.pack_a + "b" * self.pack_b
         parts = [
             self.family + ("_t" if self.lanes == "rows" else ""),
             f"{self.tile_rows}x{self.tile_columns}x{self.unroll}",
@@ -126,6 +127,8 @@ class Plan:
             return "every size must be at least 1"
         if schedule.vector_width & (schedule.vector_width - 1):
             return "vector_width must be a power of two"
+        if schedule.keep_a and not schedule.pack_a:
+            return "keep_a needs pack_a"
         if schedule.block_columns % schedule.tile_columns:
             return "block_columns must be a multiple of tile_columns"
         if schedule.block_rows % schedule.tile_rows:
@@ -290,16 +293,11 @@ class Plan:
         return ITEMSIZE[self.kernel.accumulate]
 
     @property
-    def keeps_a(self) -> bool:
-        """Whether packed rows of a are used again: there are more column blocks than one."""
-        return self.schedule.pack_a and self.unit_columns > self.schedule.block_columns
-
-    @property
     def packed_a_bytes(self) -> int:
         """The rows that are packed at a time, or all of a row block, whatever their depth."""
         if not self.schedule.pack_a:
             return 0
-        rows = self.kept_rows * self.depth_blocks if self.keeps_a else self.packed_rows
+        rows = self.kept_rows * self.depth_blocks if self.schedule.keep_a else self.packed_rows
         return _lines(rows * self.schedule.block_depth * self.itemsize)
 
     @property

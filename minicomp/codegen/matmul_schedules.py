@@ -35,14 +35,19 @@ L2_BYTES = 1 << 20
 
 #: Depth of a packed block, in bytes of one row. Every tile loads and stores its sums, which takes
 #: less time the deeper it is. 12 such rows are more than an L1 cache of 32 kB holds, but they are
-#: read front to back, 48 bytes for every 24 multiplications of vectors; and 256 such columns of b
-#: fill an L2 cache of 1 MB. Half as deep and twice as wide is 1 to 2% slower on a Zen 4.
+#: read front to back, 48 bytes for every 24 multiplications of vectors; so are 256 such columns of
+#: b, which may take all of the L2 cache, 128 bytes for as many. Half as deep and twice as wide is
+#: 1 to 2% slower on a Zen 4.
 DEPTH_BYTES = 4096
 BLOCK_COLUMNS = 256
 #: Packing a block of b is paid for by the rows of a row block. But between depth blocks their sums
-#: are kept, 4 MB in float32, and between column blocks the packed rows, whatever their depth.
-BLOCK_ROWS = 2048
-PACKED_ROWS_BYTES = 64 << 20
+#: are kept, in all 2 MB in float32. 171 tiles of 12: 2048 and 4096 rows are one block and two.
+BLOCK_ROWS = 2052
+#: Packed rows of a that are kept from one column block to the next: no more bytes for one unit,
+#: nor for all, which run at the same time. Where fewer rows fit, b would be packed so often that
+#: packing a anew costs less.
+KEPT_BYTES, ALL_KEPT_BYTES = 64 << 20, 256 << 20
+FEWEST_KEPT_ROWS = 512
 
 #: An operand of this size is read from memory, at least from an L3 cache's far end: 16 MB and
 #: more gain by asking ahead, 8 MB lose, on a Zen 4 with 32 MB.
@@ -65,7 +70,7 @@ def schedules(
     chosen: dict[CpuMatmulSchedule, None] = {}  # an ordered set
     for schedule in chooser.candidates():
         for pieces in chooser.pieces:
-            chosen.setdefault(chooser.share_out(schedule, pieces))
+            chosen.setdefault(chooser.keep_rows(chooser.share_out(schedule, pieces)))
     return tuple(chosen)[:MOST]
 
 
@@ -265,8 +270,6 @@ class _Chooser:
             width = fits if all_rows > rows else columns
         tile_rows = _even(all_rows, rows) if pack_b else dividing(all_rows, rows)
         block_rows = BLOCK_ROWS if block_depth < self.depth else all_rows
-        if pack_a and width < columns:
-            block_rows = min(block_rows, PACKED_ROWS_BYTES // (max(1, self.depth) * self.itemsize))
         return CpuMatmulSchedule(
             "outer",
             self.lanes,
@@ -337,6 +340,20 @@ class _Chooser:
             pieces *= ceil_div(min(blocks, 8 * pieces), pieces)
         split = "columns" if by_columns else "rows"
         return replace(schedule, batch_pieces=max(batch, 1), split=split, pieces=pieces)
+
+    def keep_rows(self, schedule: CpuMatmulSchedule) -> CpuMatmulSchedule:
+        """The schedule with packed rows of a kept from one column block of a unit to the next,
+        where there are several and enough rows fit."""
+        plan = Plan(self.kernel, schedule)
+        if not schedule.pack_a or plan.unit_columns <= schedule.block_columns:
+            return schedule
+        row_bytes = plan.depth_blocks * schedule.block_depth * self.itemsize
+        most = min(KEPT_BYTES, ALL_KEPT_BYTES // max(1, plan.units)) // row_bytes
+        if most < min(FEWEST_KEPT_ROWS, plan.unit_rows):
+            return schedule
+        most = min(most, schedule.block_rows)
+        block_rows = whole_tiles(plan.unit_rows, most, schedule.tile_rows)
+        return replace(schedule, keep_a=True, block_rows=block_rows)
 
 
 def has_many_registers(target: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -63,7 +64,18 @@ def compiled(
     """What calls the kernel, with buffers and ranges as in `run`."""
     target = target or host_target()
     text = emit_matmul(kernel, schedule, target)
-    library = compile_ir(text, [kernel.name], target, use_disk_cache=False)
+    return linked(kernel, schedule, text, target)
+
+
+def linked(
+    kernel: MatmulKernel,
+    schedule: CpuMatmulSchedule,
+    text: str,
+    target: Target | None = None,
+    imports: dict[str, int] | None = None,
+) -> Callable[..., None]:
+    """What calls a kernel that has been emitted."""
+    library = compile_ir(text, [kernel.name], target, imports=imports, use_disk_cache=False)
     signature = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
     size = workspace(kernel, schedule)
 
@@ -254,7 +266,7 @@ def test_any_schedule_that_fits_computes_the_product(m, n, k, a, b, data):
         block_rows=tile_rows * data.draw(st.integers(1, 4)),
         block_depth=unroll * data.draw(st.integers(1, 10)),
         block_columns=tile_columns * data.draw(st.integers(1, 3)),
-        pack_a=data.draw(st.booleans()),
+        **data.draw(st.sampled_from([{}, {"pack_a": True}, {"pack_a": True, "keep_a": True}])),
         pack_b=True,
         split=data.draw(st.sampled_from(["rows", "columns"])),
         pieces=data.draw(st.integers(1, 3)),
@@ -471,6 +483,7 @@ def test_the_ir_says_what_it_does():
         ({"tile_rows": 0}, "at least 1"),
         ({"ahead": -1}, "negative"),
         ({"vector_width": 3}, "power of two"),
+        ({"pack_a": False, "keep_a": True}, "needs pack_a"),
         ({"tile_columns": 2}, "multiple of vector_width"),
         ({"block_rows": 7}, "multiple of tile_rows"),
         ({"block_columns": 12}, "multiple of tile_columns"),
@@ -495,26 +508,31 @@ def test_the_plan_counts_units_and_workspace():
     plan = Plan(kernel, packed(pieces=2))
     assert (plan.row_tail, plan.column_tail, plan.depth_blocks) == (2, 2, 4)
     assert (plan.units, plan.unit_columns) == (2, 32)
-    # 6 rows of all four depth blocks, since there are two column blocks in a unit; a block of b,
-    # 8 x 16; and 6 x 16 sums: each in whole cache lines
-    assert plan.keeps_a
-    assert plan.workspace == 768 + 512 + 384
+    # a panel of 3 x 8, a block of 8 x 16, and 6 x 16 sums, each in whole cache lines
+    assert plan.workspace == 128 + 512 + 384
     assert workspace(kernel, plan.schedule) == 2 * plan.workspace
-    # with one column block in a unit, a panel of 3 x 8 will do
-    alone = Plan(kernel, packed(pieces=4))
-    assert (alone.unit_columns, alone.keeps_a) == (16, False)
-    assert alone.workspace == 128 + 512 + 384
+    # 6 rows of all four depth blocks instead of the panel
+    kept = Plan(kernel, packed(pieces=2, keep_a=True))
+    assert kept.workspace == 768 + 512 + 384
 
 
-@pytest.mark.parametrize("pieces", [1, 2])
-@pytest.mark.parametrize("a", ["plain", "transposed"])
-def test_rows_of_a_are_packed_once_for_all_column_blocks(a, pieces):
+@pytest.mark.parametrize("keep_a", [False, True])
+@pytest.mark.parametrize("a", ["contiguous", "transposed"])
+def test_kept_rows_of_a_are_packed_once_for_all_column_blocks(a, keep_a):
     kernel = matmul_kernel(20, 50, 30, a=a)
-    schedule = packed(pieces=pieces)
-    assert Plan(kernel, schedule).keeps_a
-    check(kernel, schedule)
-    text = emit_matmul(kernel, schedule, host_target())
-    assert "is_unpacked" in text
+    schedule = packed(keep_a=keep_a)
+    text, calls = emit_matmul(kernel, schedule, host_target()), []
+    packer = r'(define internal void @"?pack_a_3"?.*\n.*\nentry:\n)'
+    text, found = re.subn(packer, r"\1  call void @counted()\n", text)
+    assert found == 1
+    count = ctypes.CFUNCTYPE(None)(lambda: calls.append(1))
+    imports = {"counted": ctypes.cast(count, ctypes.c_void_p).value}
+    call = linked(kernel, schedule, text + "\ndeclare void @counted()\n", imports=imports)
+    buffers = random_buffers(kernel)
+    call(buffers)
+    assert_is_product(kernel, buffers)
+    column_blocks = 4
+    assert len(calls) == 6 * 4 * (1 if keep_a else column_blocks)  # full panels, depth blocks
 
 
 def test_many_panels_of_a_transposed_a_are_packed_together():

@@ -77,6 +77,25 @@ def test_large_products_are_packed():
     assert schedule.block_depth * schedule.block_columns * 4 <= 1 << 20
 
 
+@pytest.mark.parametrize("shape, threads, kept", [
+    ((2048, 2048, 2048), 1, True),
+    ((4096, 4096, 4096), 2, True),
+    ((1024, 512, 1024), 2, False),  # one column block for each thread
+    ((4096, 512, 1 << 17), 1, False),  # fewer rows would fit than pay for packing b
+    ((1 << 20, 1024, 1024), 64, True),
+    ((4096, 1024, 1 << 17), 64, False),
+])  # fmt: skip
+def test_packed_rows_are_kept_where_enough_of_them_fit(shape, threads, kept):
+    kernel = product(*shape)
+    schedule = schedules(kernel, AVX512, threads)[0]
+    assert (schedule.pack_a, schedule.keep_a) == (True, kept)
+    plan = Plan(kernel, schedule)
+    assert plan.kept_rows >= min(512, plan.unit_rows)
+    if kept:
+        assert plan.packed_a_bytes <= 64 << 20
+        assert plan.units * plan.packed_a_bytes <= 256 << 20
+
+
 def test_an_output_as_wide_as_a_tile_takes_a_as_it_is():
     schedule = first(4096, 64, 4096, b=(1, 4096))
     assert (schedule.tile_columns, schedule.pack_a, schedule.pack_b) == (64, False, True)
