@@ -55,7 +55,7 @@ def gpu_section():
     return section, re.findall(r"```python\n(.*?)```", section, re.DOTALL)
 
 
-def test_the_example_runs_on_a_gpu_as_the_readme_says(tmp_path):
+def test_the_example_for_a_gpu_runs_with_a_shorter_depth(tmp_path):
     """Of a sixteenth of its depth, which the simulator takes its time for, with the same result's
     shape."""
     _, (code, _) = gpu_section()

@@ -12,7 +12,7 @@ same elements. So the threads hand them to each other through shared memory:
 
 A column's words lie a row apart. Shared memory has 32 banks of a word each, and rows of 32 words
 would put a column into one bank, whose words come one after the other. With a word of padding the
-column goes through all banks, as a row does, and each access takes a single cycle.
+column goes through all banks, as a row does, and no two words wait for each other.
 
     word of row r, column c                 bank: (33*r + c) % 32 = (r + c) % 32
 

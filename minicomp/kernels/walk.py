@@ -48,7 +48,8 @@ def accesses(kernel: LoopKernel) -> Iterator[tuple[int, Index]]:
 
 
 def loads_across(kernel: LoopKernel, across: LoopVariable) -> list[Load]:
-    """The loads that are contiguous along an outer loop, `across`, and strided along the last."""
+    """The loads that are contiguous along an outer loop, `across`, and strided along the last;
+    not those of an index, which say where another load reads."""
     last = kernel.outer[-1]
     loads = (scalar for scalar in walk(kernel_roots(kernel)) if isinstance(scalar, Load))
     return [

@@ -123,7 +123,7 @@ def test_elements_go_in_words_of_four_bytes_at_least(dtype, access):
 
 def test_a_parameter_may_have_any_name():
     graph = OpGraph()
-    weight = plain_array((32, 32), "float32")
+    weight = plain_array((64, 64), "float32")
     names = ["linear.weight", "linear_weight", "linear_weight_1", "größe"]
     for name in names:
         graph.parameters[name] = weight
@@ -181,7 +181,7 @@ def test_operands_that_lie_either_way_cost_no_more_than_if_all_lay_straight(simu
 def test_without_padding_a_column_would_lie_in_one_bank(simulator, monkeypatch):
     for module in (ptx_schedule, ptx_loop_tiles):
         monkeypatch.setattr(module, "tile_pitch", lambda word: 32 * word)
-    counts = report(transposed(plain_array((32, 32), "float32")))
+    counts = report(transposed(plain_array((32, 32), "float32")), in_tiles())
     assert counts.bank_conflicts == 32 * 31  # each of 32 columns takes 32 cycles, not one
 
 
@@ -207,7 +207,7 @@ def test_blocks_of_any_number_of_warps(threads):
 
 @pytest.mark.parametrize("permutation", [(0, 2, 1), (2, 1, 0), (2, 0, 1), (1, 2, 0)])
 def test_batched_axes(permutation):
-    for shape in ((3, 33, 64), (34, 3, 50), (40, 35, 2), (0, 40, 40)):
+    for shape in ((3, 65, 64), (66, 3, 70), (70, 67, 2)):
         x = plain_array(shape, "float32")
         other = plain_array(x.transpose(permutation).shape, "float32", seed=1)
         check(transposed(x, other, permutation=permutation), exact=True)
@@ -222,7 +222,7 @@ def test_loads_in_mixed_orders(vector):
 
 def test_more_loads_than_are_in_flight_at_once():
     graph = OpGraph()
-    arrays = [plain_array((40, 33), "float32", seed) for seed in range(10)]
+    arrays = [plain_array((70, 65), "float32", seed) for seed in range(10)]
     total, *others = [graph.add("transpose", graph.input(x), permutation=(1, 0)) for x in arrays]
     for other in others:
         total = graph.add("sub", total, other)
