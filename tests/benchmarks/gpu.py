@@ -26,6 +26,8 @@ from minicomp.runtime.jit import compile_ir
 
 ROUNDS = 20
 ROWS, COLUMNS = 16384, 4096
+#: Products (rows, depth, columns): large, of few rows, of few tiles, and deep
+PRODUCTS = ((4096, 4096, 4096), (16, 4096, 4096), (512, 512, 512), (128, 8192, 128))
 
 
 def main() -> None:
@@ -35,10 +37,11 @@ def main() -> None:
     for name, ours, theirs, arguments in bandwidth_rows():
         if not wanted or any(word in name for word in wanted):
             bandwidth_row(name, ours, theirs, arguments, copied)
-    for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        name = f"matmul-4096-{str(dtype).removeprefix('torch.')}"
-        if not wanted or any(word in name for word in wanted):
-            matmul_row(name, 4096, dtype)
+    for shape in PRODUCTS:
+        for dtype in (torch.float32, torch.bfloat16, torch.float16):
+            name = f"matmul-{'x'.join(map(str, shape))}-{str(dtype).removeprefix('torch.')}"
+            if not wanted or any(word in name for word in wanted):
+                matmul_row(name, shape, dtype)
     if not wanted or any(word in "call" for word in wanted):
         call_row()
 
@@ -109,11 +112,13 @@ def bandwidth_row(name, ours, theirs, arguments, copied: float) -> None:
           f"  {speed / other:5.2f}x", flush=True)  # fmt: skip
 
 
-def matmul_row(name: str, n: int, dtype: torch.dtype) -> None:
+def matmul_row(name: str, shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     """The best of minicomp's own candidates, chosen by tuning, against cuBLAS through PyTorch."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.manual_seed(0)
-    a, b = (torch.randn(n, n, device="cuda").to(dtype) for _ in range(2))
+    rows, depth, columns = shape
+    a = torch.randn(rows, depth, device="cuda").to(dtype)
+    b = torch.randn(depth, columns, device="cuda").to(dtype)
     compiled = minicomp.compile(lambda a, b: a @ b, mode="max-autotune")
     a_in, b_in = (minicomp.cuda.to_device(to_numpy(x)) for x in (a, b))
     result = compiled(a_in, b_in)
@@ -121,11 +126,11 @@ def matmul_row(name: str, n: int, dtype: torch.dtype) -> None:
     got = torch.from_numpy(minicomp.cuda.to_host(result)[:64].astype(np.float64)).cuda()
     error = ((got - exact).norm() / exact.norm()).item()
     # Rounding errors of one sum after the other; half precision rounds the result besides.
-    allowed = 2.0**-24 * n**0.5 + (0 if dtype == torch.float32 else torch.finfo(dtype).eps)
+    allowed = 2.0**-24 * depth**0.5 + (0 if dtype == torch.float32 else torch.finfo(dtype).eps)
     assert error < allowed, f"{name}: off by {error:.2g}, allowed {allowed:.2g}"
     mine, peer = turns(lambda: compiled(a_in, b_in), lambda: torch.matmul(a, b))
-    speed, other = (2e-12 * n**3 / seconds for seconds in (mine, peer))
-    print(f"{name:20} {speed:6.1f} TFLOP/s   torch {other:6.1f} TFLOP/s  {speed / other:5.2f}x"
+    speed, other = (2e-12 * rows * depth * columns / seconds for seconds in (mine, peer))
+    print(f"{name:31} {speed:6.1f} TFLOP/s   torch {other:6.1f} TFLOP/s  {speed / other:5.2f}x"
           f"  {compiled.choices()[0].chosen}", flush=True)  # fmt: skip
 
 
