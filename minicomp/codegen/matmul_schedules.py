@@ -204,9 +204,9 @@ class _Chooser:
         """Some tens of rows times a b that comes from memory: packing it would take as long as a
         third of the products. But a few long rows of b fit into the L2 cache as they are, beside
         the next ones, which are asked for meanwhile, and the sums so far."""
-        first, *others = self.tiles
-        for tile in (*others, first):
-            yield self.outer(*tile, depth=32, ahead=32)
+        for depth in (64, 32):
+            for tile in self.tiles[1:]:
+                yield self.outer(*tile, depth=depth, ahead=depth)
 
     def direct(self) -> Iterator[CpuMatmulSchedule]:
         """No packing: tiles that read b in long rows first."""
