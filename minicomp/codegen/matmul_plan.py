@@ -5,11 +5,11 @@ In: a `MatmulKernel` and a `CpuMatmulSchedule`. Out: a `Plan`, whose numbers are
 
 >>> plan = Plan(kernel, schedule)             # 1000 x 1000 x 1000, tiles of 12 x 32
 >>> plan.row_tail, plan.column_tail, plan.depth_blocks, plan.units
-(4, 8, 2, 2)
+(4, 8, 1, 2)
 
 The loops that a plan describes are Goto's (Goto and van de Geijn, "Anatomy of high-performance
 matrix multiplication", 2008), with two changes: a row panel of `a` is packed just before its first
-use, or some together where `a` is transposed; and it is kept for the column blocks that follow.
+use, or some together where `a` is transposed; and it may be kept for the column blocks to come.
 
     for unit:                                  # parallel: a piece of the columns (or rows)
       for batch:

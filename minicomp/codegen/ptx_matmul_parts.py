@@ -6,8 +6,8 @@ adds up the parts and does the epilogue. Between them the parts lie in a workspa
 
     out[128*i + j] = relu(product)            # 4 tiles of 64 x 64, 8192 deep: 4 blocks
 
-    parts[16384*part + 128*i + j] = product   # 33 parts of the depth: 132 blocks; then
-    sweep part in 33:                         # a reduction kernel, over all elements at once
+    parts[16384*part + 128*i + j] = product   # 32 parts of the depth: 128 blocks; then
+    sweep part in 32:                         # a reduction kernel, over all elements at once
       r0 = sum parts[16384*part + o0]
     out[o0] = relu(r0)
 
@@ -58,7 +58,8 @@ def partial_product(kernel: MatmulKernel, parts: int) -> MatmulKernel:
     workspace = replace(_workspace(kernel, parts), written=True)
     others = (replace(argument, written=False) for argument in kernel.arguments)
     store = Store(len(kernel.arguments), _place(kernel, parts), Product(kernel.accumulate))
-    return replace(kernel, arguments=(*others, workspace), store=store)
+    first = kernel.operations[:1]
+    return replace(kernel, arguments=(*others, workspace), store=store, operations=first)
 
 
 def sum_of_parts(kernel: MatmulKernel, parts: int) -> LoopKernel:
@@ -73,7 +74,7 @@ def sum_of_parts(kernel: MatmulKernel, parts: int) -> LoopKernel:
             f"{kernel.name}_sum", (*kernel.arguments, workspace),
             outer=(*kernel.batch, kernel.row, kernel.column), inner=(part_variable(parts),),
             sweeps=(Sweep(reductions=(total,)),), row_stores=(stored,),
-            operations=kernel.operations, locations=kernel.locations,
+            operations=("sum", *kernel.operations[1:]), locations=kernel.locations,
         )
     )  # fmt: skip
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 
 from minicomp.codegen.ptx_kernel import GpuTarget
 from minicomp.codegen.ptx_matmul_parts import workspace_bytes
@@ -31,7 +32,8 @@ from minicomp.codegen.ptx_matmul_tiles import LINE, OperandTile
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import MatmulKernel
 
-#: More tiled schedules are never offered: each costs tens of milliseconds to compile and time.
+#: So many tiled schedules are offered at most, and one without parts where these all have some:
+#: each costs tens of milliseconds to compile and time.
 MOST = 6
 #: Nor are those that should take this many times as long as the best.
 HOPELESS = 3.0
@@ -139,7 +141,10 @@ def schedules(
         if all(schedule.depth_blocks > 1 for schedule in chosen):  # measuring may know better
             chosen.append(next(schedule for schedule in best if schedule.depth_blocks == 1))
     if 1 in (kernel.row.extent, kernel.column.extent):
-        chosen.insert(1 if chosen and _prefers_tensor_cores(kernel, chosen[0]) else 0, REDUCTION)
+        is_worse = chosen and (
+            _prefers_tensor_cores(kernel, chosen[0]) or _is_too_deep(kernel, chosen[0], target)
+        )
+        chosen.insert(1 if is_worse else 0, REDUCTION)
     if kernel.flops <= 2 * SMALL or not chosen:
         chosen.append(NAIVE)
     return chosen
@@ -195,6 +200,13 @@ def _in_parts(
     if durations:
         best = min(durations, key=lambda schedule: (durations[schedule], schedule.depth_blocks))
         yield best, durations[best] / WORTHWHILE
+
+
+def _is_too_deep(kernel: MatmulKernel, best: GpuMatmulSchedule, target: GpuTarget) -> bool:
+    """Whether a reduction would leave most of the GPU idle, since it has a block, or less, for each
+    result, while the best tiles share the depth."""
+    results = prod(loop.extent for loop in (*kernel.batch, kernel.row, kernel.column))
+    return best.depth_blocks > 1 and results < target.multiprocessors
 
 
 def _prefers_tensor_cores(kernel: MatmulKernel, schedule: GpuMatmulSchedule) -> bool:

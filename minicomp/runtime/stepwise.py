@@ -35,6 +35,7 @@ class StepwiseRun(ABC):
     ):
         self.program, self.extra, self.device = program, extra, device
         self.memory: dict[int, Any] = {}
+        self._workspace: tuple[int, Any] = (0, None)  # its bytes, and the array
         outside = [n for n, b in enumerate(program.buffers) if b.role in ("input", "parameter")]
         self.memory.update(zip(outside, arrays, strict=True))
 
@@ -58,8 +59,17 @@ class StepwiseRun(ABC):
         if number not in self.memory:
             own = len(self.program.buffers)
             buffer = self.program.buffers[number] if number < own else self.extra[number - own]
+            if buffer.role == "workspace":
+                return self._workspace_for(buffer)
             self.memory[number] = self.new_array(buffer)
         return self.memory[number]
+
+    def _workspace_for(self, buffer: Buffer) -> Any:
+        """Memory at least as large, the same for all kernels, which run one after the other: a
+        call site's candidates have one each, and large ones, of which all but one are in vain."""
+        if self._workspace[0] < buffer.nbytes:
+            self._workspace = (buffer.nbytes, self.new_array(buffer))
+        return self._workspace[1]
 
     def execute(self, step: RunStep) -> None:
         """Do one step. Whatever an external raises comes through."""

@@ -24,9 +24,9 @@ SMALLER = GpuTarget("sm_80", multiprocessors=108, shared_bytes=163 * 1024)
 TF32_ROUNDOFF = 2.0**-11
 
 
-def run(kernel, schedule, buffers, displaced=0):
+def run(kernel, schedule, buffers, displaced=0, parts=None):
     """Emit and launch the kernel on these buffers, which lie `displaced` bytes behind multiples of
-    256."""
+    256. `parts` is filled in with the workspace of a product in parts."""
     first, *rest = emitted(kernel, schedule)
     if not first.blocks:
         return None
@@ -41,6 +41,8 @@ def run(kernel, schedule, buffers, displaced=0):
     report = _launch(device, first, pointers)
     for added_up in rest:
         _launch(device, added_up, pointers)
+    if parts is not None:
+        parts[:] = device.read(pointers[-1], parts.nbytes).view(parts.dtype)
     for argument, pointer, buffer in zip(kernel.arguments, pointers, buffers):
         if argument.written:
             buffer[:] = device.read(pointer, buffer.nbytes).view(buffer.dtype)

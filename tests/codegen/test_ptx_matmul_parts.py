@@ -23,7 +23,7 @@ from test_ptx_matmul_epilogue import assert_bias_relu_residual, bias_relu_residu
 
 import minicomp
 from minicomp.codegen.ptx_matmul import emit_matmul
-from minicomp.codegen.ptx_matmul_parts import partial_product, sum_of_parts, workspace_bytes
+from minicomp.codegen.ptx_matmul_parts import sum_of_parts, workspace_bytes
 from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan
 from minicomp.codegen.ptx_matmul_schedules import LEAST_PART, NAIVE, REDUCTION, schedules
 from minicomp.kernels import Apply, Argument, Load, Product
@@ -72,13 +72,13 @@ def test_groups_of_warps_may_share_the_depth_of_a_part():
 
 def test_the_workspace_has_all_sums_of_each_part():
     kernel = matmul_kernel(5, 36, 24, dtype="int32", alignment=256)
-    partial = partial_product(kernel, 3)
-    buffers = random_buffers(partial)
-    assert buffers[3].nbytes == workspace_bytes(kernel, 3) == 3 * 5 * 36 * 4
+    buffers, parts = random_buffers(kernel), np.zeros(3 * 5 * 36, np.int32)
+    assert parts.nbytes == workspace_bytes(kernel, 3)
+    run(kernel, simt(depth_blocks=3), buffers, parts=parts)
     a, b = (x.reshape(s) for x, s in zip(buffers, [(5, 24), (24, 36)]))
-    run(kernel, simt(depth_blocks=3), buffers[:3])
-    wanted = sum(a[:, n : n + 8] @ b[n : n + 8] for n in (0, 8, 16))
-    np.testing.assert_array_equal(buffers[2].reshape(5, 36), wanted)
+    wanted = [a[:, n : n + 8] @ b[n : n + 8] for n in (0, 8, 16)]
+    np.testing.assert_array_equal(parts.reshape(3, 5, 36), wanted)
+    np.testing.assert_array_equal(buffers[2].reshape(5, 36), sum(wanted))
 
 
 layouts = st.sampled_from(KINDS)
@@ -161,7 +161,8 @@ def test_an_epilogue_gathers_and_reports_an_index_out_of_range(entry, status):
 
 # --- when -----------------------------------------------------------------------------------------
 
-DEEP = [(128, 128, 8192), (256, 256, 16384), (64, 64, 65536), (16, 1024, 16384), (100, 100, 8191)]
+DEEP = [(128, 128, 8192), (256, 256, 16384), (64, 64, 65536), (16, 1024, 16384), (100, 100, 8191),
+        (1, 1, 1 << 20), (1, 8, 1 << 20), (8, 1, 1 << 20)]  # fmt: skip
 
 
 @pytest.mark.parametrize("m, n, k", DEEP)
@@ -235,3 +236,6 @@ def test_a_compiled_function_with_a_product_in_parts():
     compiled = check_compiled(layer, floats(5, 1301), floats(1301, 9), floats(9))
     (choice,) = compiled.choices()
     assert "_parts" in choice.chosen
+    product, added_up = compiled.explain().kernels
+    assert (product.kind, product.operations) == ("matmul", ("matmul",))
+    assert (added_up.kind, added_up.operations) == ("loop", ("sum", "add", "maximum", "mul"))

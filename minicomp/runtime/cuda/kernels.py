@@ -13,7 +13,7 @@ from functools import cached_property
 from minicomp.codegen.ptx_kernel import GpuTarget, PTXKernel
 from minicomp.codegen.ptx_loops import emit_loop_kernel
 from minicomp.codegen.ptx_matmul import emit_matmul
-from minicomp.codegen.ptx_matmul_parts import sum_of_parts, workspace_bytes
+from minicomp.codegen.ptx_matmul_parts import partial_product, sum_of_parts, workspace_bytes
 from minicomp.codegen.ptx_matmul_schedules import GpuMatmulSchedule
 from minicomp.codegen.ptx_schedule import schedule_loops
 from minicomp.kernels import Kernel, LoopKernel, MatmulKernel
@@ -75,4 +75,5 @@ def matmul_kernels(
         return (product,)
     added_up = loop_kernel(sum_of_parts(kernel, parts), target, driver, use_disk_cache)
     workspace = workspace_bytes(kernel, parts)
-    return replace(product, workspace=workspace), replace(added_up, workspace=workspace)
+    product = replace(product, kernel=partial_product(kernel, parts), workspace=workspace)
+    return product, replace(added_up, workspace=workspace)
