@@ -35,7 +35,7 @@ class StepwiseRun(ABC):
     ):
         self.program, self.extra, self.device = program, extra, device
         self.memory: dict[int, Any] = {}
-        self._workspace: tuple[int, Any] = (0, None)  # its bytes, and the array
+        self._workspaces: list[tuple[int, Any]] = []  # bytes and array, the largest last
         outside = [n for n, b in enumerate(program.buffers) if b.role in ("input", "parameter")]
         self.memory.update(zip(outside, arrays, strict=True))
 
@@ -66,10 +66,11 @@ class StepwiseRun(ABC):
 
     def _workspace_for(self, buffer: Buffer) -> Any:
         """Memory at least as large, the same for all kernels, which run one after the other: a
-        call site's candidates have one each, and large ones, of which all but one are in vain."""
-        if self._workspace[0] < buffer.nbytes:
-            self._workspace = (buffer.nbytes, self.new_array(buffer))
-        return self._workspace[1]
+        call site's candidates have one each, and large ones, of which all but one are in vain.
+        Smaller ones stay: bound steps know no more than their addresses."""
+        if not self._workspaces or self._workspaces[-1][0] < buffer.nbytes:
+            self._workspaces.append((buffer.nbytes, self.new_array(buffer)))
+        return self._workspaces[-1][1]
 
     def execute(self, step: RunStep) -> None:
         """Do one step. Whatever an external raises comes through."""
