@@ -204,7 +204,11 @@ def _in_parts(
 
 def _is_too_deep(kernel: MatmulKernel, best: GpuMatmulSchedule, target: GpuTarget) -> bool:
     """Whether a reduction would leave most of the GPU idle, since it has a block, or less, for each
-    result, while the best tiles share the depth."""
+    result, while the best tiles share the depth. Where both operands are contiguous along the depth
+    a block reads so much faster that it wins all the same: of a million products, on an H100, one
+    result took 40 us and 132 blocks of tiles 85; eight results of a matrix read across took 69."""
+    if (kernel.a.column_stride, kernel.b.row_stride) == (1, 1):
+        return False
     results = prod(loop.extent for loop in (*kernel.batch, kernel.row, kernel.column))
     return best.depth_blocks > 1 and results < target.multiprocessors
 
