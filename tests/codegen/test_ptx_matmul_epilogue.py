@@ -25,6 +25,7 @@ from minicomp.kernels.indexing import Element, Index, offset_of
 pytestmark = pytest.mark.cuda
 
 SIMT = GpuMatmulSchedule("simt", 32, 32, 8, 16, 32, stages=3)
+PARTS = replace(SIMT, depth_blocks=3)
 MMA = GpuMatmulSchedule("mma", 32, 32, 32, 16, 32, stages=3)
 #: (schedule, dtype of the operands) of each family.
 FAMILIES = [(NAIVE, "float32"), (SIMT, "float32"), (MMA, "float16"), (MMA, "bfloat16"),
@@ -159,9 +160,9 @@ def test_the_output_may_be_transposed_and_of_another_dtype(schedule):
     np.testing.assert_array_equal(buffers[2].reshape(36, 9).T, product(kernel, buffers)[0] > 0)
 
 
-@pytest.mark.parametrize("schedule", [NAIVE, SIMT])
+@pytest.mark.parametrize("schedule", [NAIVE, SIMT, PARTS])
 def test_the_epilogue_may_read_what_it_overwrites(schedule):
-    kernel = matmul_kernel(20, 40, 12, alignment=256)
+    kernel = matmul_kernel(20, 40, 30, alignment=256)
     old = Load("float32", 2, kernel.store.index)
     kernel = with_epilogue(kernel, Apply("float32", "add", (PRODUCT, old)))
     buffers = random_buffers(kernel)
@@ -171,10 +172,10 @@ def test_the_epilogue_may_read_what_it_overwrites(schedule):
     np.testing.assert_allclose(buffers[2].reshape(20, 40), wanted, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("schedule", [NAIVE, SIMT])
+@pytest.mark.parametrize("schedule", [NAIVE, SIMT, PARTS])
 @pytest.mark.parametrize("entry, status", [(2, 0), (-1, 0), (5, 1)])
 def test_an_epilogue_gathers_and_reports_an_index_out_of_range(schedule, entry, status):
-    kernel = matmul_kernel(7, 35, 12)
+    kernel = matmul_kernel(7, 35, 30)
     column = Element(Load("int64", 3, Index.of(kernel.column)), 5)
     gathered = Load("float32", 4, Index.of(column))
     more = [

@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from matmul_kernels import (
     KINDS,
-    assert_within,
     matmul_kernel,
-    product,
     random_buffers,
     with_epilogue,
 )
@@ -27,7 +25,7 @@ from minicomp.codegen.ptx_matmul_parts import sum_of_parts, workspace_bytes
 from minicomp.codegen.ptx_matmul_plan import GpuMatmulPlan
 from minicomp.codegen.ptx_matmul_schedules import LEAST_PART, NAIVE, REDUCTION, schedules
 from minicomp.kernels import Apply, Argument, Load, Product
-from minicomp.kernels.indexing import Element, Index
+from minicomp.kernels.indexing import Index
 
 pytestmark = pytest.mark.cuda
 
@@ -124,39 +122,6 @@ def test_bias_activation_scale_and_residual(m, n, k, batch, dtype):
     buffers = random_buffers(kernel)
     run(kernel, small(dtype, depth_blocks=4), buffers)
     assert_bias_relu_residual(kernel, buffers)
-
-
-def test_the_epilogue_may_read_what_it_overwrites():
-    kernel = matmul_kernel(20, 40, 50, alignment=256)
-    old = Load("float32", 2, kernel.store.index)
-    kernel = with_epilogue(kernel, Apply("float32", "add", (Product("float32"), old)))
-    buffers = random_buffers(kernel)
-    buffers[2] = np.arange(800, dtype=np.float32)
-    run(kernel, simt(depth_blocks=3), buffers)
-    exact, magnitude = product(kernel, buffers)
-    wanted = exact + np.arange(800).reshape(20, 40)
-    assert_within(buffers[2].reshape(20, 40), wanted, 1e-5 * (magnitude + 800))
-
-
-@pytest.mark.parametrize("entry, status", [(2, 0), (5, 1)])
-def test_an_epilogue_gathers_and_reports_an_index_out_of_range(entry, status):
-    kernel = matmul_kernel(7, 35, 30)
-    column = Element(Load("int64", 3, Index.of(kernel.column)), 5)
-    gathered = Load("float32", 4, Index.of(column))
-    more = [
-        Argument("entries", "int64", 35),
-        Argument("table", "float32", 5),
-        Argument("status", "int32", 1, written=True),
-    ]
-    kernel = with_epilogue(kernel, Apply("float32", "add", (Product("float32"), gathered)), *more)
-    buffers = random_buffers(kernel)
-    buffers[3] = np.arange(35) % 5
-    buffers[3][34] = entry
-    buffers[5][:] = 0
-    run(kernel, simt(depth_blocks=2), buffers)
-    assert buffers[5][0] == status
-    wanted = product(kernel, buffers)[0] + buffers[4][np.where(buffers[3] == 5, 0, buffers[3])]
-    np.testing.assert_allclose(buffers[2].reshape(7, 35), wanted, rtol=1e-5, atol=1e-4)
 
 
 # --- when -----------------------------------------------------------------------------------------
