@@ -17,7 +17,6 @@ from typing import Any
 from minicomp.codegen.convolution_plan import ConvolutionSchedule
 from minicomp.codegen.matmul_schedules import (
     FLOPS,
-    L2_BYTES,
     WORTH_A_THREAD,
     ceil_div,
     dividing,
@@ -53,7 +52,7 @@ def _tilings(kernel: ConvolutionKernel, target: Any) -> Iterator[ConvolutionSche
     for most, vectors in ((8, 2), (8, 3), (14, 1)) if many else ((6, 2), (4, 3), (8, 1)):
         pixels = min(dividing(kernel.x.extent, most), width)
         tile = width * min(vectors, ceil_div(filters, width))
-        fits = L2_BYTES // 2 // (kernel.depth * itemsize)
+        fits = target.l2_bytes // 2 // (kernel.depth * itemsize)
         yield ConvolutionSchedule(
             "windows",
             vector_width=width,

@@ -30,9 +30,6 @@ from minicomp.kernels import MatmulKernel, View
 #: More are never offered: each costs tens of milliseconds to compile and time.
 MOST = 10
 
-#: A guess at the L2 cache of a core; half of it is left to the other operand and the output.
-L2_BYTES = 1 << 20
-
 #: Depth of a packed block, in bytes of one row. Every tile loads and stores its sums, which takes
 #: less time the deeper it is. 12 such rows are more than an L1 cache of 32 kB holds, but they are
 #: read front to back, 48 bytes for every 24 multiplications of vectors; so are 256 such columns of
@@ -41,8 +38,9 @@ L2_BYTES = 1 << 20
 DEPTH_BYTES = 4096
 BLOCK_COLUMNS = 256
 #: Packing a block of b is paid for by the rows of a row block. But between depth blocks their sums
-#: are kept, in all 2 MB in float32. 171 tiles of 12: 2048 and 4096 rows are one block and two.
-BLOCK_ROWS = 2052
+#: are kept: 2 MB of them in float32, in an L3 cache, or as many as the L2 cache holds beside the
+#: block of b, where these are not too few. 171 tiles of 12: 2048 rows are one block, 4096 two.
+BLOCK_ROWS, FEWEST_BLOCK_ROWS = 2052, 768
 #: Packed rows of a that are kept from one column block to the next: no more bytes for one unit,
 #: nor for all, which run at the same time. Where fewer rows fit, b would be packed so often that
 #: packing a anew costs less.
@@ -122,6 +120,27 @@ class _Chooser:
         rows * vectors multiplications, so nearly square ones keep the load ports free."""
         return ((12, 2), (8, 3), (6, 4)) if self.many_registers else ((6, 2), (4, 3))
 
+    @property
+    def is_hungry(self) -> bool:
+        """Whether a core multiplies two vectors of 512 bits in a cycle, and so wants operands twice
+        as fast. LLVM does not tell; but those that do (Intel's from Ice Lake on, Zen 5) have L1
+        caches of 48 kB, those that do not (Zen 4) have 32 kB."""
+        return self.target.vector_bits == 512 and self.target.l1_bytes >= 48 << 10
+
+    @property
+    def packed_tiles(self) -> tuple[tuple[int, int], ...]:
+        """The tiles as they come up where operands are packed. 8 rows of a packed block stay in an
+        L1 cache of 48 kB while the columns of b go by, 12 do not: 5 to 10% on an Intel."""
+        first, *others = self.tiles
+        return (*others, first) if self.is_hungry else self.tiles
+
+    @property
+    def block_rows(self) -> int:
+        """Rows whose sums are kept between depth blocks."""
+        width = BLOCK_COLUMNS * self.itemsize
+        beside_b = (self.target.l2_bytes - BLOCK_COLUMNS * DEPTH_BYTES) // width
+        return min(BLOCK_ROWS, beside_b) if beside_b >= FEWEST_BLOCK_ROWS else BLOCK_ROWS
+
     # --- the shape classes ---
 
     def candidates(self) -> Iterator[CpuMatmulSchedule]:
@@ -160,9 +179,12 @@ class _Chooser:
     @property
     def is_near(self) -> bool:
         """Whether b is read in place at little cost: from the L2 cache, or from an L3 cache by so
-        few rows that packing b would cost more."""
-        few = self.oriented[0] <= 256
-        return self.bytes <= (4 * L2_BYTES if few else L2_BYTES)
+        few rows that packing b would cost more. Long rows of b come in no order that a cache
+        expects: a hungry core waits for them earlier."""
+        rows, l2_bytes = self.oriented[0], self.target.l2_bytes
+        if self.is_hungry:
+            return self.bytes <= l2_bytes // (2 if rows <= 128 else 4)
+        return self.bytes <= l2_bytes * (4 if rows <= 256 else 1)
 
     @property
     def a_collides(self) -> bool:
@@ -197,7 +219,8 @@ class _Chooser:
             )
             for depth, vectors in shallow
         ]
-        narrow = columns <= 512 if rows == 1 else rows >= 4 and self.bytes <= 4 * L2_BYTES
+        near = self.bytes <= 4 * self.target.l2_bytes
+        narrow = columns <= 512 if rows == 1 else rows >= 4 and near
         yield from (*wide, *streams) if narrow else (*streams, *wide)
 
     def shallow(self) -> Iterator[CpuMatmulSchedule]:
@@ -218,8 +241,8 @@ class _Chooser:
         """Blocks of b packed; panels of a too, unless its elements lie well as they are, or one
         tile is as wide as the output and so needs them only once."""
         depth = DEPTH_BYTES // self.itemsize
-        first, *others = self.tiles
-        for rows, vectors in self.tiles:
+        first, *others = self.packed_tiles
+        for rows, vectors in self.packed_tiles:
             if self.oriented[1] <= vectors * self.width:
                 yield self.outer(rows, vectors, depth=depth, pack_b=True)
                 break
@@ -235,7 +258,8 @@ class _Chooser:
     def dots(self) -> Iterator[CpuMatmulSchedule]:
         """Lanes along the depth."""
         if self.oriented[0] == 1:
-            tiles = [(1, 4), (1, 8)] if self.bytes <= 4 * L2_BYTES else [(1, 8), (1, 4)]
+            near = self.bytes <= 4 * self.target.l2_bytes
+            tiles = [(1, 4), (1, 8)] if near else [(1, 8), (1, 4)]
             tiles.append((1, 16))
         else:
             tiles = [(6, 4), (4, 4), (2, 8)] if self.many_registers else [(3, 3), (2, 4), (4, 2)]
@@ -266,10 +290,10 @@ class _Chooser:
             block_depth = ceil_div(block_depth, unroll) * unroll
         if not pack_b:
             # What all rows use is to stay in the L2 cache; twice as much, if the next is asked for.
-            fits = L2_BYTES // (4 if ahead else 2) // (block_depth * self.itemsize)
+            fits = self.target.l2_bytes // (4 if ahead else 2) // (block_depth * self.itemsize)
             width = fits if all_rows > rows else columns
         tile_rows = _even(all_rows, rows) if pack_b else dividing(all_rows, rows)
-        block_rows = BLOCK_ROWS if block_depth < self.depth else all_rows
+        block_rows = self.block_rows if block_depth < self.depth else all_rows
         return CpuMatmulSchedule(
             "outer",
             self.lanes,
@@ -289,7 +313,7 @@ class _Chooser:
         all_rows, columns, _, _ = self.oriented
         tile_columns = min(tile_columns, self.width, _even(columns, tile_columns))
         tile_rows = _even(all_rows, rows)
-        fits = L2_BYTES // 2 // (self.depth * self.itemsize)
+        fits = self.target.l2_bytes // 2 // (self.depth * self.itemsize)
         return CpuMatmulSchedule(
             "dot",
             self.lanes,

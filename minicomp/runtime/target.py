@@ -1,7 +1,8 @@
 """The CPU that code is generated for.
 
 In: a CPU's name, or nothing for the machine at hand. Out: a `Target`, which code generators ask
-for the width of a vector register and the compiler for everything LLVM wants to know.
+for the width of a vector register and the sizes of a core's caches, and the compiler for
+everything LLVM wants to know.
 
     host_target()                    -> Target(triple='x86_64-unknown-linux-gnu', cpu='znver4', ...)
     Target.for_cpu("haswell")        -> the same generators at 256 bits: runs on any newer x86-64
@@ -14,8 +15,10 @@ same architecture, so that its code can be run and timed on a newer one.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import llvmlite.binding as llvm
 
@@ -58,14 +61,23 @@ AARCH64_CPUS = {  # NEON; the scalable vectors of some of these are not used
 }
 
 
+#: The caches of a core, level 1 (data) and level 2, where nobody tells: no CPU of today has less.
+L1_BYTES, L2_BYTES = 32 << 10, 1 << 20
+#: Where Linux describes the caches that CPU 0 uses, a folder for each.
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
 @dataclass(frozen=True)
 class Target:
-    """What code is compiled for: LLVM's triple, CPU name and features, and a vector's bits."""
+    """What code is compiled for: LLVM's triple, CPU name and features, a vector's bits, and the
+    bytes of a core's own caches."""
 
     triple: str
     cpu: str
     features: str
     vector_bits: int
+    l1_bytes: int = L1_BYTES
+    l2_bytes: int = L2_BYTES
 
     @classmethod
     def for_cpu(cls, cpu: str) -> Target:
@@ -102,6 +114,7 @@ def _host_target(cpu: str) -> Target:
         llvm.get_host_cpu_name(),
         ",".join(f"{'+' if has else '-'}{name}" for name, has in sorted(features.items())),
         _vector_bits(features),
+        *cache_sizes(),
     )
     if not cpu:
         return host
@@ -128,6 +141,23 @@ def _vector_bits(features: dict[str, bool]) -> int:
     if features.get("avx"):
         return 256
     return 128  # SSE, and NEON
+
+
+def cache_sizes(folder: Path = CACHES) -> tuple[int, int]:
+    """The bytes of a core's caches, level 1 (data) and level 2, as Linux tells them; the usual
+    ones where it does not."""
+    sizes = {"1": L1_BYTES, "2": L2_BYTES}
+    for cache in folder.glob("index*"):
+        try:
+            level, kind, size = (
+                (cache / name).read_text().strip() for name in ("level", "type", "size")
+            )
+        except (OSError, UnicodeError):
+            continue
+        found = re.fullmatch(r"([1-9][0-9]*)([KM])", size)
+        if kind != "Instruction" and level in sizes and found:
+            sizes[level] = int(found[1]) << (10 if found[2] == "K" else 20)
+    return sizes["1"], sizes["2"]
 
 
 def _triple(architecture: str) -> str:

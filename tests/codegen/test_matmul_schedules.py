@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +15,9 @@ from minicomp.kernels.indexing import Index, LoopVariable, offset_of, row_major_
 from minicomp.runtime.target import Target
 
 AVX512 = Target.for_cpu("znver4")
-TARGETS = [AVX512, Target.for_cpu("haswell"), Target.for_cpu("apple-m1")]
+#: a core that multiplies two vectors in a cycle, as its L1 cache tells
+HUNGRY = replace(AVX512, l1_bytes=48 << 10, l2_bytes=2 << 20)
+TARGETS = [AVX512, HUNGRY, Target.for_cpu("haswell"), Target.for_cpu("apple-m1")]
 
 
 def product(m, n, k, a=None, b=None, batch=(), dtype="float32") -> MatmulKernel:
@@ -94,6 +98,33 @@ def test_packed_rows_are_kept_where_enough_of_them_fit(shape, threads, kept):
     if kept:
         assert plan.packed_a_bytes <= 64 << 20
         assert plan.units * plan.packed_a_bytes <= 256 << 20
+
+
+@pytest.mark.parametrize("dtype, columns", [("float32", 48), ("float64", 24)])
+def test_where_eight_packed_rows_stay_in_the_first_cache_their_tiles_come_first(dtype, columns):
+    hungry = first(2048, 2048, 2048, dtype=dtype, target=HUNGRY)
+    assert (hungry.tile_rows, hungry.tile_columns) == (8, columns)
+    squarest = first(2048, 2048, 2048, dtype=dtype)
+    assert squarest.tile_rows == 12
+    # Panels of 12 rows of 4096 bytes would fill the 48 kB alone; of 8, two thirds.
+    plan = Plan(product(2048, 2048, 2048, dtype=dtype), hungry)
+    panel = hungry.tile_rows * hungry.block_depth * plan.itemsize
+    assert panel * 3 <= HUNGRY.l1_bytes * 2
+
+
+def test_sums_between_depth_blocks_stay_in_a_large_second_cache_beside_the_block_of_b():
+    plan = Plan(product(4096, 4096, 4096), first(4096, 4096, 4096, target=HUNGRY))
+    assert plan.packed_b_bytes + plan.kept_sums_bytes <= HUNGRY.l2_bytes
+    smaller = Plan(product(4096, 4096, 4096), first(4096, 4096, 4096))
+    assert smaller.packed_b_bytes + smaller.kept_sums_bytes > AVX512.l2_bytes
+
+
+@pytest.mark.parametrize("shape, packs", [((300, 300, 300), False), ((600, 400, 300), False),
+                                          ((600, 480, 400), True), ((100, 400, 600), False),
+                                          ((200, 400, 600), True)])  # fmt: skip
+def test_a_hungry_core_packs_b_earlier(shape, packs):
+    assert first(*shape, target=HUNGRY).pack_b == packs
+    assert not first(*shape).pack_b
 
 
 def test_an_output_as_wide_as_a_tile_takes_a_as_it_is():
