@@ -8,7 +8,7 @@ checks and times them on real operands, the program runs step by step up to each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from math import prod
@@ -23,7 +23,7 @@ from minicomp.kernels.laid_out import laid_out
 from minicomp.kernels.program import Buffer, Call, Program
 from minicomp.kernels.text import expression_text
 from minicomp.runtime.backend import Backend, Executable
-from minicomp.runtime.steps import ArrayView, ExternalStep, KernelStep, RunStep
+from minicomp.runtime.steps import ArrayView, CompiledKernel, ExternalStep, KernelStep, RunStep
 from minicomp.runtime.stepwise import epilogue_of
 from minicomp.selection.candidates import Candidate, Choice
 from minicomp.selection.choose import Selector
@@ -62,6 +62,7 @@ class Assembler:
         self.extra: list[Buffer] = []
         self.choices: list[Choice] = []
         self.run = backend.stepwise(program, arrays, self.extra)
+        self.forms: dict[tuple[int, Any], int] = {}  # (constant, form) -> its buffer
         self.executed = 0  # how many of the steps the run has done
 
     def assemble(self) -> Executable:
@@ -126,13 +127,32 @@ class Assembler:
     def _codegen(self, call: Call, kernel: ProductKernel, schedule: Any) -> _Implementation:
         def make_steps() -> list[RunStep]:
             compiled = self.backend.matmul_kernels(kernel, schedule)
-            buffers, size = call.buffers, max(each.workspace for each in compiled)
+            size = max(each.workspace for each in compiled)
+            extra: tuple[int, ...] = ()
             if size:
                 workspace = Buffer("workspace", "workspace", "bool", (size,), size)
-                buffers = (*buffers, self._add_buffer(workspace))
-            return [KernelStep(each, buffers) for each in compiled]
+                extra = (self._add_buffer(workspace),)
+            return [KernelStep(each, (*self._buffers(call, each), *extra)) for each in compiled]
 
         return _Implementation(schedule.label, make_steps)
+
+    def _buffers(self, call: Call, compiled: CompiledKernel) -> Iterator[int]:
+        """The call's buffers, with a constant in the form that the kernel wants it in."""
+        forms = dict(compiled.constant_forms)
+        for position, number in enumerate(call.buffers):
+            form = forms.get(position)
+            yield number if form is None else self._formed(number, form)
+
+    def _formed(self, number: int, form: Callable[[np.ndarray], np.ndarray]) -> int:
+        """The buffer of a constant in another form, made once for all kernels that want it."""
+        if (number, form) not in self.forms:
+            constant = self.program.buffers[number]
+            assert constant.array is not None
+            array = form(constant.array)
+            name, shape = f"{constant.name}_packed", array.shape
+            packed = Buffer(name, "constant", constant.dtype, shape, array.size, array=array)
+            self.forms[number, form] = self._add_buffer(packed)
+        return self.forms[number, form]
 
     def _matrices(self, call: Call, kernel: ProductKernel) -> _Matrices:
         """The product as one of matrices in memory: what an external is given."""

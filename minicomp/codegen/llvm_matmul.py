@@ -322,6 +322,17 @@ class _MatmulEmission:
         offset = multiply(self.builder, offset, self.schedule.block_depth)
         return element(self.builder, self.packed_b, offset, self.number)
 
+    def _prepacked_panel(self, block: Block, column: Size, width: int) -> ir.Value:
+        """The same where b came packed: panels of the whole depth, column after column."""
+        packed = self.plan.operand_b(width)
+        panel = element(
+            self.builder,
+            self.given[f"buffer{self.plan.b.buffer}"],
+            multiply(self.builder, column, self.plan.depth),
+            self.number,
+        )
+        return self._element(packed, panel, 0, block.k)
+
     def _tile(self, block: Block, row: Size, height: int, column: Size, width: int) -> None:
         """Call the micro-kernel for one tile."""
         plan, schedule = self.plan, self.schedule
@@ -331,7 +342,9 @@ class _MatmulEmission:
             a = self._panel_a(block, row)
         else:
             a = self._element(plan.source_a, self.a, row, block.k)
-        if schedule.pack_b:
+        if schedule.prepacked_b:
+            b = self._prepacked_panel(block, column, width)
+        elif schedule.pack_b:
             b = self._panel_b(block, column)
         else:
             b = self._element(plan.source_b, self.b, column, block.k)

@@ -70,7 +70,7 @@ class _TileEmission:
         self.number = REGISTER[plan.kernel.accumulate]
         # Where tiles are cut short little work is done: compact code is worth more there.
         full = (rows, columns) == (plan.schedule.tile_rows, plan.schedule.tile_columns)
-        self.ahead = 0 if plan.schedule.pack_b else plan.schedule.ahead
+        self.ahead = 0 if plan.reads_panels else plan.schedule.ahead
         self.unroll = plan.schedule.unroll if full else 1
 
         kinds = self._parameters()

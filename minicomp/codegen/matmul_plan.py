@@ -16,7 +16,7 @@ use, or some together where `a` is transposed; and it may be kept for the column
         for row block:                         # block_rows: bounds the sums and rows that are kept
           for column block:                    # block_columns
             for depth block:                   # block_depth
-              pack the block of b              # stays in the L2 cache
+              pack the block of b              # stays in the L2 cache; not if it is prepacked
               for packed rows:
                 pack these rows of a           # with keep_a: in the first column block
                 for row panel:                 # tile_rows: comes from the L1 or L2 cache
@@ -31,8 +31,9 @@ from functools import cached_property
 from math import prod
 
 from minicomp.ir import ITEMSIZE
-from minicomp.kernels import MatmulKernel, MatmulSchedule, View
+from minicomp.kernels import Load, MatmulKernel, MatmulSchedule, View
 from minicomp.kernels.indexing import LoopVariable
+from minicomp.kernels.walk import walk
 
 #: workspace parts start on a cache line, so that no vector straddles two
 CACHE_LINE = 64
@@ -49,8 +50,9 @@ class CpuMatmulSchedule(MatmulSchedule):
     (lanes are columns of the output), "dot" multiplies vectors along the depth and adds up their
     lanes at the end. `lanes` is "columns", or "rows" to compute the transpose instead, which
     swaps the operands. With `keep_a` packed rows of a stay in the workspace for all column blocks.
-    Where b is not packed, the micro-kernel asks for it `ahead` rows before it multiplies. `split`
-    says which axis is cut into `pieces` parallel units; `batch_pieces` cuts the batch.
+    `prepacked_b` says that b, a constant, is handed over packed (see `prepacking`). Where b is not
+    packed, the micro-kernel asks for it `ahead` rows before it multiplies. `split` says which axis
+    is cut into `pieces` parallel units; `batch_pieces` cuts the batch.
     """
 
     lanes: str = "columns"
@@ -64,6 +66,7 @@ class CpuMatmulSchedule(MatmulSchedule):
     pack_a: bool = False
     keep_a: bool = False
     pack_b: bool = False
+    prepacked_b: bool = False
     split: str = "columns"
     pieces: int = 1
     batch_pieces: int = 1
@@ -72,9 +75,10 @@ class CpuMatmulSchedule(MatmulSchedule):
     @property
     def label(self) -> str:
         """What a candidate with this schedule is called. `outer_12x32x2_ab_512x256_2c`: tiles of
-        12x32, unrolled twice; both operands packed (`A`: and rows of a kept), in blocks 512 deep
-        and 256 wide; the columns in two pieces."""
-        packed = ("A" if self.keep_a else "a") * self.pack_a + "b" * self.pack_b
+        12x32, unrolled twice; both operands packed (`A`: and rows of a kept; `B`: b packed when
+        the kernel is made), in blocks 512 deep and 256 wide; the columns in two pieces."""
+        packed = ("A" if self.keep_a else "a") * self.pack_a
+        packed += "b" * self.pack_b + "B" * self.prepacked_b
         parts = [
             self.family + ("_t" if self.lanes == "rows" else ""),
             f"{self.tile_rows}x{self.tile_columns}x{self.unroll}",
@@ -129,6 +133,10 @@ class Plan:
             return "vector_width must be a power of two"
         if schedule.keep_a and not schedule.pack_a:
             return "keep_a needs pack_a"
+        if schedule.prepacked_b and schedule.pack_b:
+            return "what is prepacked is not packed again"
+        if schedule.prepacked_b and not self.can_prepack:
+            return "only a constant that nothing else reads can be prepacked"
         if schedule.block_columns % schedule.tile_columns:
             return "block_columns must be a multiple of tile_columns"
         if schedule.block_rows % schedule.tile_rows:
@@ -143,13 +151,13 @@ class Plan:
             return "tile_columns must be a multiple of vector_width"
         if self.depth_blocks > 1 and schedule.block_depth % schedule.unroll:
             return "block_depth must be a multiple of unroll"
-        if not schedule.pack_b and self.columns.extent > 1 and self.b.column_stride != 1:
+        if not self.reads_panels and self.columns.extent > 1 and self.b.column_stride != 1:
             return "b must be packed where its columns are not contiguous"
         return ""
 
     def _dot_complaint(self) -> str:
         schedule = self.schedule
-        if schedule.pack_a or schedule.pack_b or self.depth_blocks > 1:
+        if schedule.pack_a or self.reads_panels or self.depth_blocks > 1:
             return "the dot family neither packs nor blocks the depth"
         if schedule.tile_columns > schedule.vector_width:
             return "tile_columns of the dot family must not exceed vector_width"
@@ -183,6 +191,24 @@ class Plan:
     @property
     def depth(self) -> int:
         return self.kernel.depth
+
+    @property
+    def reads_panels(self) -> bool:
+        """Whether the micro-kernel finds b packed."""
+        return self.schedule.pack_b or self.schedule.prepacked_b
+
+    @property
+    def can_prepack(self) -> bool:
+        """Whether b is one matrix that is known when the kernel is made, and in a buffer of which
+        nothing else is read, so that the kernel may be given another in its place."""
+        number = self.b.buffer
+        epilogue = walk([self.kernel.store.scalar])
+        return (
+            self.kernel.arguments[number].constant
+            and number != self.a.buffer
+            and not any(self.b.batch_strides)
+            and not any(isinstance(part, Load) and part.buffer == number for part in epilogue)
+        )
 
     @cached_property
     def batch_size(self) -> int:
@@ -245,7 +271,7 @@ class Plan:
         """b as the micro-kernel for tiles of `columns` columns sees it."""
         dtype, width = self.kernel.accumulate, self.panel_width(columns)
         packed = Operand(dtype, dtype, 1, width, self.vector_alignment, padded=True)
-        return packed if self.schedule.pack_b else self.source_b
+        return packed if self.reads_panels else self.source_b
 
     @property
     def vector_alignment(self) -> int:

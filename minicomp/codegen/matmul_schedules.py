@@ -10,6 +10,7 @@ shape and on which way the operands are contiguous:
     small                 everything stays in the caches: no packing
     b contiguous along k  `dot` needs no packing; or packing, which transposes
     large                 blocks packed for the caches
+    b a constant          packed when the kernel is made, whatever the shape
 
 >>> [str(s) for s in schedules(kernel, host_target(), num_threads=1)][0]    # 1024 x 1024 x 1024
 'CpuMatmulSchedule(family=outer lanes=columns vector_width=16 tile_rows=12 tile_columns=32 ...)'
@@ -27,7 +28,8 @@ from minicomp.codegen.matmul_plan import CpuMatmulSchedule, Plan
 from minicomp.ir import ITEMSIZE
 from minicomp.kernels import MatmulKernel, View
 
-#: More are never offered: each costs tens of milliseconds to compile and time.
+#: More are never offered, besides those for a constant that is packed already: each costs tens of
+#: milliseconds to compile and time.
 MOST = 10
 
 #: Depth of a packed block, in bytes of one row. Every tile loads and stores its sums, which takes
@@ -69,7 +71,9 @@ def schedules(
     for schedule in chooser.candidates():
         for pieces in chooser.pieces:
             chosen.setdefault(chooser.keep_rows(chooser.share_out(schedule, pieces)))
-    return tuple(chosen)[:MOST]
+    ahead = [schedule for schedule in chosen if schedule.prepacked_b]
+    others = [schedule for schedule in chosen if not schedule.prepacked_b]
+    return (*ahead, *others[:MOST])
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,18 @@ class _Chooser:
         return "rows" if n == 1 != m or narrow else "columns"
 
     @cached_property
+    def plan(self) -> Plan:
+        """The product as the micro-kernel sees it, in a schedule that fits any."""
+        return Plan(self.kernel, CpuMatmulSchedule("outer", self.lanes, pack_b=True))
+
+    @cached_property
     def oriented(self) -> tuple[int, int, View, View]:
         """Rows, columns and operands as the micro-kernel sees them."""
-        plan = Plan(self.kernel, CpuMatmulSchedule("outer", self.lanes, pack_b=True))
-        return plan.rows.extent, plan.columns.extent, plan.a, plan.b
+        return self.plan.rows.extent, self.plan.columns.extent, self.plan.a, self.plan.b
+
+    @property
+    def can_prepack(self) -> bool:
+        return self.plan.can_prepack
 
     @property
     def depth(self) -> int:
@@ -145,6 +157,8 @@ class _Chooser:
 
     def candidates(self) -> Iterator[CpuMatmulSchedule]:
         rows, columns, a, b = self.oriented
+        if self.can_prepack:
+            yield from self.prepacked()
         if b.column_stride == 1 or columns == 1:
             if rows <= self.sums // 2:
                 yield from self.few_rows()
@@ -191,6 +205,12 @@ class _Chooser:
         """Whether rows of a, so far apart, fall into the same few sets of the L1 cache."""
         a = self.oriented[2]
         return a.column_stride == 1 and a.row_stride * self.itemsize % 2048 == 0
+
+    @property
+    def a_lies_badly(self) -> bool:
+        """Whether the rows of a are better packed first."""
+        transposed = self.oriented[2].column_stride != 1  # each k lies in other cache lines
+        return self.a_collides or transposed
 
     @property
     def b_collides(self) -> bool:
@@ -246,14 +266,26 @@ class _Chooser:
             if self.oriented[1] <= vectors * self.width:
                 yield self.outer(rows, vectors, depth=depth, pack_b=True)
                 break
-        transposed = self.oriented[2].column_stride != 1  # each k lies in other cache lines
-        pack_first = self.a_collides or transposed
-        for pack_a in (pack_first, not pack_first):
+        for pack_a in (self.a_lies_badly, not self.a_lies_badly):
             yield self.outer(*first, depth=depth, pack_a=pack_a, pack_b=True)
         for tile in others:
             yield self.outer(*tile, depth=depth, pack_a=True, pack_b=True)
         wide, depth = 2 * BLOCK_COLUMNS, depth // 2
         yield self.outer(*first, depth=depth, width=wide, pack_a=True, pack_b=True)
+
+    def prepacked(self) -> Iterator[CpuMatmulSchedule]:
+        """Panels of b cost nothing, and are read front to back by however few rows."""
+        rows = self.oriented[0]
+        if rows <= self.sums // 2:
+            most = self.sums // max(rows, 1)
+            for vectors in (8, 16, 4):
+                yield self.outer(rows, min(most, vectors), unroll=4, prepacked=True)
+            return
+        depth = DEPTH_BYTES // self.itemsize
+        for tile in self.packed_tiles:
+            yield self.outer(*tile, depth=depth, pack_a=self.a_lies_badly, prepacked=True)
+        pack_a = not self.a_lies_badly
+        yield self.outer(*self.packed_tiles[0], depth=depth, pack_a=pack_a, prepacked=True)
 
     def dots(self) -> Iterator[CpuMatmulSchedule]:
         """Lanes along the depth."""
@@ -279,6 +311,7 @@ class _Chooser:
         ahead: int = 0,
         pack_a: bool = False,
         pack_b: bool = False,
+        prepacked: bool = False,
     ) -> CpuMatmulSchedule:
         """A register tile of at most rows x vectors; blocks of at most depth x width."""
         all_rows, columns, _, b = self.oriented
@@ -288,11 +321,13 @@ class _Chooser:
         if depth and depth < block_depth:
             block_depth = _even(block_depth, depth)
             block_depth = ceil_div(block_depth, unroll) * unroll
-        if not pack_b:
+        pack_b = not prepacked and (pack_b or (b.column_stride != 1 and columns > 1))
+        if not (pack_b or prepacked):
             # What all rows use is to stay in the L2 cache; twice as much, if the next is asked for.
             fits = self.target.l2_bytes // (4 if ahead else 2) // (block_depth * self.itemsize)
             width = fits if all_rows > rows else columns
-        tile_rows = _even(all_rows, rows) if pack_b else dividing(all_rows, rows)
+        in_place = not (pack_b or prepacked)
+        tile_rows = dividing(all_rows, rows) if in_place else _even(all_rows, rows)
         block_rows = self.block_rows if block_depth < self.depth else all_rows
         return CpuMatmulSchedule(
             "outer",
@@ -305,7 +340,8 @@ class _Chooser:
             block_depth=block_depth,
             block_columns=whole_tiles(columns, width, tile_columns),
             pack_a=pack_a,
-            pack_b=pack_b or (b.column_stride != 1 and columns > 1),
+            pack_b=pack_b,
+            prepacked_b=prepacked,
             ahead=ahead,
         )
 

@@ -144,6 +144,7 @@ class Argument:
     """One buffer that a kernel is given, by position. `size` is in elements.
 
     The buffer begins at a multiple of `alignment` bytes, and of its dtype's size in any case.
+    What a `constant` one holds is known when the kernel is compiled.
     """
 
     name: str
@@ -151,6 +152,7 @@ class Argument:
     size: int
     written: bool = False
     alignment: int = 1
+    constant: bool = False
 
 
 @dataclass(frozen=True, eq=False)

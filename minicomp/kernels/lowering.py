@@ -440,8 +440,9 @@ class Lowering:
         taken = {argument.name for argument in self.arguments}
         while unique in taken or unique == "status":
             unique = f"{name}{len(taken)}"
+        is_constant = value.op == "constant"
         self.arguments.append(
-            Argument(unique, value.dtype, placement.size, written, placement.alignment)
+            Argument(unique, value.dtype, placement.size, written, placement.alignment, is_constant)
         )
         self.buffers.append(placement.buffer)
         return len(self.buffers) - 1

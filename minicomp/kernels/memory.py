@@ -14,12 +14,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from minicomp.ir import numpy_dtype
 
 ALIGNMENT = 64
 
 #: An array of so many bytes gets that alignment too, where the runtime makes it. Smaller ones are
 #: as their allocator has them: what is gained would not pay for another object.
 LARGE_BYTES = 1 << 20
+
+
+def aligned_empty(shape: Sequence[int], dtype: str) -> np.ndarray:
+    """A new array that begins at a multiple of `ALIGNMENT`."""
+    kind = numpy_dtype(dtype)
+    nbytes = prod(shape) * kind.itemsize
+    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+    start = -raw.__array_interface__["data"][0] % ALIGNMENT
+    return raw[start : start + nbytes].view(kind).reshape(shape)
 
 
 @dataclass(frozen=True)

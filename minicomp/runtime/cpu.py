@@ -13,7 +13,6 @@ from __future__ import annotations
 import ctypes
 from collections import deque
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from minicomp.codegen import generators
 from minicomp.codegen.generated import Generated
 from minicomp.codegen.native_plan import Step
 from minicomp.ir import numpy_dtype
-from minicomp.kernels.memory import ALIGNMENT, LARGE_BYTES, plan_memory
+from minicomp.kernels.memory import LARGE_BYTES, aligned_empty, plan_memory
 from minicomp.kernels.program import Buffer, Program
 from minicomp.runtime.jit import compile_ir
 from minicomp.runtime.steps import (
@@ -61,15 +60,6 @@ def array_at(view: ArrayView, address: int, owner: Any) -> np.ndarray:
 def address_of(array: np.ndarray) -> int:
     """Where an array's first element is."""
     return array.__array_interface__["data"][0]
-
-
-def aligned_empty(shape: Sequence[int], dtype: str) -> np.ndarray:
-    """A new array that begins at a multiple of `ALIGNMENT`."""
-    kind = numpy_dtype(dtype)
-    nbytes = prod(shape) * kind.itemsize
-    raw = np.empty(nbytes + ALIGNMENT, np.uint8)
-    start = -address_of(raw) % ALIGNMENT
-    return raw[start : start + nbytes].view(kind).reshape(shape)
 
 
 def new_output(buffer: Buffer) -> np.ndarray:

@@ -19,14 +19,13 @@ from minicomp.codegen.matmul_schedules import schedules
 from minicomp.errors import DeviceError, DTypeError
 from minicomp.ir import dtype_name, numpy_dtype
 from minicomp.kernels import ConvolutionKernel, LoopKernel, ProductKernel
-from minicomp.kernels.memory import ALIGNMENT
+from minicomp.kernels.memory import ALIGNMENT, aligned_empty
 from minicomp.kernels.program import Buffer, Program
 from minicomp.options import Options
 from minicomp.runtime.backend import Layout
 from minicomp.runtime.cpu import (
     CpuExecutable,
     address_of,
-    aligned_empty,
     array_at,
     new_output,
 )

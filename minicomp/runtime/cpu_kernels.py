@@ -7,7 +7,7 @@ Equal kernels are compiled once in a process and, through the object cache, once
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from minicomp.codegen import generators
@@ -15,8 +15,10 @@ from minicomp.codegen.convolution_plan import ConvolutionPlan, ConvolutionSchedu
 from minicomp.codegen.generated import Generated
 from minicomp.codegen.loop_schedule import schedule_loops, units
 from minicomp.codegen.matmul_plan import CpuMatmulSchedule, Plan
+from minicomp.codegen.prepacking import Panels
 from minicomp.kernels import ConvolutionKernel, Kernel, LoopKernel, MatmulKernel, Schedule
 from minicomp.runtime.jit import Library, assembly, compile_ir
+from minicomp.runtime.steps import ConstantForms
 from minicomp.runtime.target import Target
 
 #: Guesses at what a core does: multiplications and additions of a matmul in a second, and how long
@@ -41,6 +43,7 @@ class CpuKernel:
     workspace: int
     target: Target
     use_disk_cache: bool = True
+    constant_forms: ConstantForms = ()
 
     @cached_property
     def library(self) -> Library:
@@ -91,7 +94,10 @@ def matmul_kernel(
     use_disk_cache: bool = True,
 ) -> CpuKernel:
     """A MatmulKernel with the schedule given."""
-    return _planned(Plan(kernel, schedule), generators.matmul, target, use_disk_cache)
+    plan = Plan(kernel, schedule)
+    forms = ((plan.b.buffer, Panels.of(plan)),) if schedule.prepacked_b else ()
+    planned = _planned(plan, generators.matmul, target, use_disk_cache)
+    return replace(planned, constant_forms=forms)
 
 
 def convolution_kernel(

@@ -10,10 +10,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import numpy as np
+
 from minicomp.errors import IndexOutOfRangeError
 from minicomp.kernels import Kernel, View
 from minicomp.kernels.memory import Lifetime
 from minicomp.kernels.program import Buffer, Program
+
+#: Which of a kernel's arguments, by position, are constants that it wants in another form than
+#: they have, and what makes that form of one. Equal functions make equal forms.
+ConstantForms = tuple[tuple[int, Callable[[np.ndarray], np.ndarray]], ...]
 
 
 class CompiledKernel(Protocol):
@@ -30,6 +36,10 @@ class CompiledKernel(Protocol):
     @property
     def workspace(self) -> int:
         """Bytes of memory that it wants for itself while it runs, as its last buffer; or 0."""
+
+    @property
+    def constant_forms(self) -> ConstantForms:
+        """The constants that it wants in another form."""
 
     def prepare(self) -> None:
         """Make machine code of it, if that has not been done yet. May be slow."""

@@ -19,6 +19,7 @@ from minicomp.codegen.ptx_schedule import schedule_loops
 from minicomp.kernels import Kernel, LoopKernel, MatmulKernel
 from minicomp.runtime.cuda.driver import Driver, Function
 from minicomp.runtime.cuda.machine_code import disassembled
+from minicomp.runtime.steps import ConstantForms
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,7 @@ class CudaKernel:
     driver: Driver
     use_disk_cache: bool = True
     workspace: int = 0
+    constant_forms: ConstantForms = ()
 
     @property
     def text(self) -> str:
