@@ -173,7 +173,12 @@ class Options:
 
     # Compilation.
     epilogue_fusion: bool = option(True, boolean, "fuse what follows a matmul into its kernel")
-    freeze: bool = option(False, boolean, "bake the parameters' present values into the code")
+    freeze: bool = option(
+        False,
+        boolean,
+        "bake the parameters' present values into the code; on the CPU weights of products are "
+        "packed once, in a copy",
+    )
     matmul_precision: str = option(
         "highest",
         one_of("highest", "high", "medium"),

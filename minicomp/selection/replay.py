@@ -75,7 +75,7 @@ class SavedChoice:
         raise ChoicesError(
             f"{source} chose {self.chosen!r}, which is not among the candidates here: "
             f"{', '.join(names)}. An external must be listed in external_matmul; a kernel of "
-            f"another machine, version or num_threads must be chosen anew",
+            f"another machine, version, num_threads or freeze must be chosen anew",
             what=site.op,
             location=site.location,
         )
