@@ -202,9 +202,11 @@ class _Chooser:
 
     @property
     def a_collides(self) -> bool:
-        """Whether rows of a, so far apart, fall into the same few sets of the L1 cache."""
+        """Whether rows of a, so far apart, fall into the same few sets of the L1 cache: more of
+        them than a set has lines. One of 48 kB has 12, enough for the tiles of 8 rows."""
         a = self.oriented[2]
-        return a.column_stride == 1 and a.row_stride * self.itemsize % 2048 == 0
+        is_far_apart = a.column_stride == 1 and a.row_stride * self.itemsize % 2048 == 0
+        return is_far_apart and not self.is_hungry
 
     @property
     def a_lies_badly(self) -> bool:

@@ -115,7 +115,9 @@ def test_where_eight_packed_rows_stay_in_the_first_cache_their_tiles_come_first(
 def test_sums_between_depth_blocks_stay_in_a_large_second_cache_beside_the_block_of_b():
     plan = Plan(product(4096, 4096, 4096), first(4096, 4096, 4096, target=HUNGRY))
     assert plan.packed_b_bytes + plan.kept_sums_bytes <= HUNGRY.l2_bytes
+    assert not plan.schedule.pack_a  # rows 16 kB apart, but no more of them than lines in a set
     smaller = Plan(product(4096, 4096, 4096), first(4096, 4096, 4096))
+    assert smaller.schedule.pack_a
     assert smaller.packed_b_bytes + smaller.kept_sums_bytes > AVX512.l2_bytes
 
 
