@@ -38,10 +38,11 @@ from minicomp.ir import ITEMSIZE
 #: the next rows are asked for. Panel by panel would read a few lines of each of many pages, in an
 #: order that no hardware expects: 10 GB/s instead of 18 on a Zen 4, from memory.
 ROWS_AT_A_TIME = 8
-#: Where the depth is contiguous, so many lanes are transposed at a time, from the first k to the
-#: last. Rows that lie a power of two apart fall into one set of the L1 cache, which holds eight
-#: or more lines: with more rows a line is gone before its next values of k are wanted.
-LANES_AT_A_TIME = 8
+#: Where the depth is contiguous, the lanes of a vector are transposed at a time, from the first k
+#: to the last, so that lines of the panel are written whole. But rows that lie a multiple of this
+#: apart, in bytes, fall into one or two sets of the L1 cache, of eight lines or more: of those no
+#: more at a time, or a line would be gone before its next values of k are wanted.
+COLLIDING_BYTES, COLLIDING_LANES = 2048, 8
 
 
 def emit_packer(
@@ -81,7 +82,7 @@ class _Packing:
             builder.comment("the depth is contiguous: transpose small blocks")
             left = remainder(builder, self.depth, self.block, "left")
             whole = subtract(builder, self.depth, left, "whole")
-            self._each_vector(partial(self._transpose_blocks, whole), LANES_AT_A_TIME)
+            self._each_vector(partial(self._transpose_blocks, whole), self.lanes_at_a_time)
             for_range(builder, whole, self.depth, 1, "k.left", self._copy_elements)
         else:
             builder.comment("nothing is contiguous: copy element by element")
@@ -93,6 +94,13 @@ class _Packing:
         """Values of k that are transposed at a time: 16 bytes, since shuffles within 16-byte
         lanes are the cheapest on every CPU with longer vectors."""
         return 16 // ITEMSIZE[self.panel.dtype]
+
+    @property
+    def lanes_at_a_time(self) -> int:
+        """Lanes that are transposed together."""
+        distance = self.source.lane_stride * ITEMSIZE[self.source.dtype]
+        most = self.vector_width if distance % COLLIDING_BYTES else COLLIDING_LANES
+        return min(most, self.vector_width)
 
     def _source(self, lane: Size, k: Size) -> ir.Value:
         return self._place(self.from_pointer, self.source, lane, k)
@@ -135,7 +143,7 @@ class _Packing:
         zeros = literal(MEMORY[self.panel.dtype], 0.0, size)
 
         def block(k: Size) -> None:
-            pieces = [zeros] * min(LANES_AT_A_TIME, self.vector_width)
+            pieces = [zeros] * self.lanes_at_a_time
             for lane in range(lanes):
                 address = self._source(add(builder, first, lane), k)
                 pieces[lane] = load_lanes(self.emitter, self.source, address, size, size)
