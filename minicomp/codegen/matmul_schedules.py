@@ -176,7 +176,7 @@ class _Chooser:
             # Adding up the lanes costs less the deeper, packing costs less the more rows.
             if rows <= 4:
                 yield from self.dots()
-            elif self.depth >= 16 * self.width and rows <= 256:
+            elif self.depth >= 16 * self.width and rows <= (16 if self.is_hungry else 256):
                 yield from self.dots()
                 yield from self.packed()
             else:
