@@ -34,7 +34,7 @@ text = emit_loop_kernel(kernel, LoopSchedule("inner", vector_width=1, unroll=1),
 body = text[text.index("entry:") : text.index("\n}")]
 print(body)
 # > entry:
-# >   ; LoopSchedule(vector_axis=inner vector_width=1 unroll=1 rows=1 streams=False tile= grain=1)
+# >   ; LoopSchedule(vector_axis=inner vector_width=1 unroll=1 rows=1 streams=False aligns=False tile= grain=1)
 # >   ; kernel add_maximum(x: f32[1024], y: f32[1024], maximum: f32[1024] written)
 # >   ;   for o0 in 1024:  # parallel
 # >   ;     maximum[o0] = maximum(add(x[o0], y[o0]), 0.0)
@@ -110,7 +110,7 @@ print(wide[wide.index("o0.body:") : wide.index("o0.done:")])
 #
 # **In the source.** [`LoopSchedule`](../minicomp/kernels/kernel.py);
 # [`schedule_loops`](../minicomp/codegen/loop_schedule.py) picks one for the machine, and
-# [`spans`](../minicomp/codegen/llvm_loops.py) cuts a loop that is no multiple of 8 into pieces.
+# [`spans`](../minicomp/codegen/llvm_row_sweeps.py) cuts a loop that is no multiple of 8 into pieces.
 
 # %% [markdown]
 # ## How does a row become one number?

@@ -82,6 +82,9 @@ SIMPLE_COST = 8
 #: or longer. In vector instructions, of which a core does a few per nanosecond.
 LEAST_SHARE = 12_000
 
+#: Rows shorter than this do not begin on cache lines: eight vectors, to which one is added.
+SHORTEST_ALIGNED_BYTES = 512
+
 #: Fewer rows or columns than this are gathered rather than transposed.
 SMALLEST_TILE = 4
 
@@ -106,10 +109,11 @@ def schedule_loops(
         unroll = columns_side_by_side(kernel.outer[-1].extent // lanes, target)
     tile = tile_axis(kernel)
     streams = _streams(kernel, target, threads, tile)
-    schedule = LoopSchedule(axis, lanes, unroll, rows, streams, tile)
+    schedule = LoopSchedule(axis, lanes, unroll, rows, streams, tile=tile)
     if axis == "inner":
         kernel = keep_rows(kernel)
-    return kernel, replace(schedule, grain=_grain(kernel, schedule))
+    aligns = axis == "inner" and not streams and _aligns(kernel, target)
+    return kernel, replace(schedule, aligns=aligns, grain=_grain(kernel, schedule))
 
 
 def rows_side_by_side(kernel: LoopKernel) -> int:
@@ -146,6 +150,17 @@ def _streams(kernel: LoopKernel, target: Any, threads: int, tile: str) -> bool:
     is_large = _is_large(kernel, SHARED_CACHE_BYTES if is_shared else LARGE_KERNEL_BYTES)
     is_cheap = cost_of_row(kernel) <= MOST_STREAMED_COST * kernel.row_size
     return is_large and is_cheap and getattr(target, "architecture", "") == "x86_64"
+
+
+def _aligns(kernel: LoopKernel, target: Any) -> bool:
+    """Whether the sweeps that only store take the time that their stores take, in rows so long
+    that a vector or two more do not matter. Vectors are as long as a cache line: of shorter ones
+    fewer lie across two."""
+    cost = Varying(kernel.inner, _scans(kernel))
+    storing = [sweep for sweep in kernel.sweeps if sweep.stores and not sweep.reductions]
+    are_cheap = all(operations(sweep_roots(sweep), cost) <= SIMPLE_COST for sweep in storing)
+    is_long = kernel.row_size * 4 >= SHORTEST_ALIGNED_BYTES
+    return bool(storing) and are_cheap and is_long and target.vector_bits == 512
 
 
 def vector_axis(kernel: LoopKernel) -> str:

@@ -180,6 +180,32 @@ def test_short_rows_with_several_sweeps_are_done_in_pairs():
     )
 
 
+def test_long_rows_that_wait_for_their_stores_begin_on_cache_lines():
+    def aligns(kernel, bits=512):
+        target = SimpleNamespace(vector_bits=bits, architecture="x86_64")
+        return schedule_loops(kernel, target)[1].aligns
+
+    shortest = loop_schedule.SHORTEST_ALIGNED_BYTES // 4
+    assert aligns(softmax(64, shortest))  # its powers are kept, so the last sweep is cheap
+    assert not aligns(softmax(64, shortest - 1))
+    assert not aligns(softmax(64, shortest), bits=256)
+    assert not aligns(softmax(64, loop_schedule.MOST_SCRATCH_BYTES // 4 + 1))  # powers once more
+    assert not aligns(
+        kernel_of("%x: f32[64,999]", "%0 = sum(%x) {axes=[1], keepdims=true} : f32[64,1]")
+    )
+    assert aligns(_centred(64, 1000))
+    assert not aligns(_centred(8192, 1000))  # stores past the caches
+
+
+def _centred(rows, columns):
+    return kernel_of(
+        f"%x: f32[{rows},{columns}]",
+        f"%0 = max(%x) {{axes=[1], keepdims=true}} : f32[{rows},1]",
+        f"%1 = broadcast(%0) {{shape=[{rows},{columns}]}} : f32[{rows},{columns}]",
+        f"%2 = sub(%x, %1) : f32[{rows},{columns}]",
+    )
+
+
 X86 = SimpleNamespace(vector_bits=512, architecture="x86_64")
 
 
