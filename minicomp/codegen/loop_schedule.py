@@ -52,11 +52,16 @@ LARGE_KERNEL_BYTES = 16 << 20
 #: slower one fills lines too slowly for that.
 MOST_STREAMED_COST = 20
 
-#: And only from this size on where several threads share the work: together they are limited by
-#: the bus to memory, and most of less is still in the cache that they share. One thread alone is
-#: limited by the lines it waits for, wherever they come from, so that it had better not read those
-#: it will write over.
+#: And only if it does not fit into the cache that cores share, where several threads share the
+#: work: together they are limited by the bus to memory, and most of less is still in that cache.
+#: One thread alone is limited by the lines it waits for, wherever they come from, so that it had
+#: better not read those it will write over: from half of that size on.
 SHARED_CACHE_BYTES = 32 << 20
+
+#: Of a cache that is larger a few cores do not have more than this, as the neighbours of all others
+#: use it too: of 480 MB one thread finds again what takes 50 MB and not what takes 100, two threads
+#: what takes 65 MB. Smaller ones than `SHARED_CACHE_BYTES` have not been measured.
+MOST_SHARED_CACHE_BYTES = 96 << 20
 
 #: Rows of at most this many bytes are done in pairs: with what they are made of and made into,
 #: two of them have to fit into the first-level cache.
@@ -147,7 +152,9 @@ def _streams(kernel: LoopKernel, target: Any, threads: int, tile: str) -> bool:
     """Whether it is large and cheap, and the target has a fence for stores past the caches."""
     # Lines that are written far from each other, as in tiles, are waited for by several as by one.
     is_shared = threads > 1 and not tile
-    is_large = _is_large(kernel, SHARED_CACHE_BYTES if is_shared else LARGE_KERNEL_BYTES)
+    cache = getattr(target, "l3_bytes", SHARED_CACHE_BYTES)
+    cache = min(max(cache, SHARED_CACHE_BYTES), MOST_SHARED_CACHE_BYTES)
+    is_large = _is_large(kernel, cache if is_shared else cache // 2)
     is_cheap = cost_of_row(kernel) <= MOST_STREAMED_COST * kernel.row_size
     return is_large and is_cheap and getattr(target, "architecture", "") == "x86_64"
 

@@ -14,8 +14,10 @@ same architecture, so that its code can be run and timed on a newer one.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import llvmlite.binding as llvm
 
@@ -58,14 +60,20 @@ AARCH64_CPUS = {  # NEON; the scalable vectors of some of these are not used
 }
 
 
+#: The cache that cores share, level 3, where nobody tells: that of a Zen's eight cores.
+L3_BYTES = 32 << 20
+
+
 @dataclass(frozen=True)
 class Target:
-    """What code is compiled for: LLVM's triple, CPU name and features, and a vector's bits."""
+    """What code is compiled for: LLVM's triple, CPU name and features, a vector's bits, and the
+    bytes of the cache that cores share."""
 
     triple: str
     cpu: str
     features: str
     vector_bits: int
+    l3_bytes: int = L3_BYTES
 
     @classmethod
     def for_cpu(cls, cpu: str) -> Target:
@@ -102,6 +110,7 @@ def _host_target(cpu: str) -> Target:
         llvm.get_host_cpu_name(),
         ",".join(f"{'+' if has else '-'}{name}" for name, has in sorted(features.items())),
         _vector_bits(features),
+        l3_bytes=shared_cache_size(),
     )
     if not cpu:
         return host
@@ -135,3 +144,17 @@ def _triple(architecture: str) -> str:
     if Target(host, "", "", 0).architecture == architecture:
         return host
     return f"{architecture}-unknown-linux-gnu"
+
+
+def shared_cache_size(caches: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
+    """The bytes of the level 3 cache, as Linux tells them in kB; the usual ones where it does not.
+    `caches` has a folder for each cache that CPU 0 uses."""
+    for folder in caches.glob("index*"):
+        try:
+            level, size = ((folder / name).read_text().strip() for name in ("level", "size"))
+        except (OSError, UnicodeError):
+            continue
+        found = re.fullmatch(r"([1-9][0-9]*)K", size)
+        if level == "3" and found:
+            return int(found[1]) << 10
+    return L3_BYTES

@@ -225,6 +225,19 @@ def test_large_kernels_that_are_cheap_store_past_the_caches():
     assert not streams(more - 1, threads=2)
 
 
+def test_a_larger_shared_cache_keeps_more_up_to_a_bound():
+    def streams(nbytes, l3_bytes, threads=1):
+        size = nbytes // 8
+        kernel = kernel_of(f"%x: f32[{size}]", f"%0 = neg(%x) : f32[{size}]")
+        target = SimpleNamespace(vector_bits=512, architecture="x86_64", l3_bytes=l3_bytes)
+        return schedule_loops(kernel, target, threads)[1].streams
+
+    for threads, share in ((1, 2), (2, 1)):
+        for l3_bytes, used in ((8 << 20, 32 << 20), (64 << 20, 64 << 20), (480 << 20, 96 << 20)):
+            assert streams(used // share, l3_bytes, threads)
+            assert not streams(used // share - 8, l3_bytes, threads)
+
+
 def test_loads_along_another_loop_than_the_stores_are_done_in_tiles():
     def tile(shape, permutation, *lines):
         turned = [shape[axis] for axis in permutation]
