@@ -34,7 +34,7 @@ text = emit_loop_kernel(kernel, LoopSchedule("inner", vector_width=1, unroll=1),
 body = text[text.index("entry:") : text.index("\n}")]
 print(body)
 # > entry:
-# >   ; LoopSchedule(vector_axis=inner vector_width=1 unroll=1 rows=1 streams=False aligns=False tile= grain=1)
+# >   ; LoopSchedule(vector_axis=inner vector_width=1 unroll=1 rows=1 streams=False aligns=False prefetch=0 tile= grain=1)
 # >   ; kernel add_maximum(x: f32[1024], y: f32[1024], maximum: f32[1024] written)
 # >   ;   for o0 in 1024:  # parallel
 # >   ;     maximum[o0] = maximum(add(x[o0], y[o0]), 0.0)

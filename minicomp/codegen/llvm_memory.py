@@ -218,6 +218,18 @@ class Memory:
         mask = literal(i1, True, self.width)
         self._masked("scatter", value.type, [value, addresses, literal(i32, ITEMSIZE[dtype]), mask])
 
+    def prefetch(self, buffer: int, index: Index, is_written: bool) -> None:
+        """Ask for the cache line of an element, to be near at once and read or written: a hint,
+        which may as well point beyond the buffer."""
+        module = self.builder.module
+        function = module.globals.get("llvm.prefetch.p0")
+        if function is None:
+            kind = ir.FunctionType(void, [pointer, i32, i32, i32])
+            function = ir.Function(module, kind, "llvm.prefetch.p0")
+        address = self.address(buffer, self.index_value(index))
+        nearest, data = literal(i32, 3), literal(i32, 1)
+        self.builder.call(function, [address, literal(i32, int(is_written)), nearest, data])
+
     def next_aligned(self, store: Store, width: int) -> ir.Value:
         """How many elements after the current point a store's address is next a multiple of `width`
         elements: from 1 to `width`."""

@@ -164,10 +164,27 @@ class RowSweeps:
         for row in rows:
             for copy, first in enumerate(firsts):
                 self.at_row(row, {**work.places[row], last: first}, last, width)
+                if self.schedule.prefetch and len(firsts) > 1:  # not for what is left over
+                    self._fetch_ahead(work.sweep)
                 known = {**work.uniform[row], **shared[copy]}
                 shared[copy] |= self.body.element(
                     work.sweep, work.bounds[row], work.sums[row], copy, known
                 )
+
+    def _fetch_ahead(self, sweep: Sweep) -> None:
+        """Ask for the lines `LoopSchedule.prefetch` bytes on, in this row or the next: of what the
+        first sweep reads, and of what is written. Later sweeps find what they read in the cache,
+        and what all rows share stays there."""
+        last, arguments = self.kernel.inner[-1], self.kernel.arguments
+        accesses: list[Load | Store] = list(sweep.stores)
+        if sweep is self.kernel.sweeps[0]:
+            accesses += [s for s in walk(sweep_roots(sweep)) if isinstance(s, Load)]
+        for access in accesses:
+            index, is_argument = access.index, access.buffer < len(arguments)
+            differs = any(index.coefficient(variable) for variable in self.kernel.outer)
+            if is_argument and differs and index.coefficient(last) == 1:
+                ahead = self.schedule.prefetch // ITEMSIZE[arguments[access.buffer].dtype]
+                self.emitter.prefetch(access.buffer, index + ahead, isinstance(access, Store))
 
     @contextmanager
     def _vectors(self, span: Span, name: str) -> Iterator[list[ir.Value]]:

@@ -90,6 +90,10 @@ LEAST_SHARE = 12_000
 #: Rows shorter than this do not begin on cache lines: eight vectors, to which one is added.
 SHORTEST_ALIGNED_BYTES = 512
 
+#: How far ahead such rows ask for lines: 16 of them, for about as long as the L2 cache takes. With
+#: 64 rather than 16, what is asked for in two rows side by side leaves the L1 cache again.
+PREFETCH_BYTES = 1024
+
 #: Fewer rows or columns than this are gathered rather than transposed.
 SMALLEST_TILE = 4
 
@@ -118,7 +122,9 @@ def schedule_loops(
     if axis == "inner":
         kernel = keep_rows(kernel)
     aligns = axis == "inner" and not streams and _aligns(kernel, target)
-    return kernel, replace(schedule, aligns=aligns, grain=_grain(kernel, schedule))
+    prefetch = PREFETCH_BYTES if aligns and _fetches_ahead(target) else 0
+    grain = _grain(kernel, schedule)
+    return kernel, replace(schedule, aligns=aligns, prefetch=prefetch, grain=grain)
 
 
 def rows_side_by_side(kernel: LoopKernel) -> int:
@@ -168,6 +174,12 @@ def _aligns(kernel: LoopKernel, target: Any) -> bool:
     are_cheap = all(operations(sweep_roots(sweep), cost) <= SIMPLE_COST for sweep in storing)
     is_long = kernel.row_size * 4 >= SHORTEST_ALIGNED_BYTES
     return bool(storing) and are_cheap and is_long and target.vector_bits == 512
+
+
+def _fetches_ahead(target: Any) -> bool:
+    """Measured where the L1 cache has 48 kB (Granite Rapids): 7 to 18 % for rows in the L2 cache.
+    Zen 4, with 32 kB, is left as it was: nothing is known of it."""
+    return getattr(target, "l1_bytes", 0) > 32 << 10
 
 
 def vector_axis(kernel: LoopKernel) -> str:

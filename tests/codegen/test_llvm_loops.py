@@ -119,7 +119,8 @@ def test_an_index_that_is_data_is_checked_and_cannot_leave_its_axis():
 def test_the_kernel_and_its_schedule_are_in_the_text():
     text = emitted(NEG)
     schedule = (
-        "vector_axis=outer vector_width=16 unroll=1 rows=1 streams=False aligns=False tile= grain=1"
+        "vector_axis=outer vector_width=16 unroll=1 rows=1 streams=False aligns=False prefetch=0 "
+        "tile= grain=1"
     )
     assert f"; LoopSchedule({schedule})" in text
     assert ";     copy" not in text

@@ -1,6 +1,7 @@
 """Sweeps over rows: pieces of loops, and vectors that begin on cache lines."""
 
 import ctypes
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -90,6 +91,13 @@ def test_rows_side_by_side_are_aligned_together_where_their_length_is_a_number_o
     assert searches(200) == 2
     assert searches(200, SINGLE) == 1
     assert searches(200, replace(PAIRS, aligns=False)) == 0
+
+
+def test_rows_ask_ahead_for_what_the_first_sweep_reads_and_the_last_writes():
+    text = emit_loop_kernel(centred(8, 192), replace(PAIRS, prefetch=1024), TARGET)
+    calls = re.findall(r"call void @.llvm.prefetch.p0.\(ptr %.*, i32 (\d), i32 3, i32 1\)", text)
+    assert calls == ["0"] * 4 + ["1"] * 4  # two vectors of each of the rows side by side
+    assert "llvm.prefetch" not in emit_loop_kernel(centred(8, 192), PAIRS, TARGET)
 
 
 def aligns(kernel, width=16):

@@ -197,6 +197,16 @@ def test_long_rows_that_wait_for_their_stores_begin_on_cache_lines():
     assert not aligns(_centred(8192, 1000))  # stores past the caches
 
 
+def test_only_cores_with_a_large_first_cache_ask_ahead_and_only_for_aligned_rows():
+    def prefetch(kernel, l1_bytes):
+        target = SimpleNamespace(vector_bits=512, architecture="x86_64", l1_bytes=l1_bytes)
+        return schedule_loops(kernel, target)[1].prefetch
+
+    assert prefetch(_centred(64, 1000), 48 << 10) == loop_schedule.PREFETCH_BYTES
+    assert prefetch(_centred(64, 1000), 32 << 10) == 0
+    assert prefetch(_centred(8192, 1000), 48 << 10) == 0
+
+
 def _centred(rows, columns):
     return kernel_of(
         f"%x: f32[{rows},{columns}]",

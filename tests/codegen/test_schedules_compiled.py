@@ -29,7 +29,7 @@ SPECIAL += [
     for width, unroll, rows in ((16, 2, 2), (4, 1, 2), (8, 1, 3))
 ]
 SPECIAL += [
-    LoopSchedule("inner", width, unroll, rows, aligns=True)
+    LoopSchedule("inner", width, unroll, rows, aligns=True, prefetch=1024)
     for width, unroll, rows in ((16, 2, 2), (16, 4, 1), (8, 1, 3))
 ]
 SPECIAL += [
