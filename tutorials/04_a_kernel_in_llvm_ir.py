@@ -34,7 +34,7 @@ text = emit_loop_kernel(kernel, LoopSchedule("inner", vector_width=1, unroll=1),
 body = text[text.index("entry:") : text.index("\n}")]
 print(body)
 # > entry:
-# >   ; LoopSchedule(vector_axis=inner vector_width=1 unroll=1 rows=1 streams=False tile= grain=1)
+# >   ; LoopSchedule(vector_axis=inner vector_width=1 unroll=1 rows=1 streams=False aligns=False prefetch=0 tile= grain=1)
 # >   ; kernel add_maximum(x: f32[1024], y: f32[1024], maximum: f32[1024] written)
 # >   ;   for o0 in 1024:  # parallel
 # >   ;     maximum[o0] = maximum(add(x[o0], y[o0]), 0.0)
@@ -110,7 +110,8 @@ print(wide[wide.index("o0.body:") : wide.index("o0.done:")])
 #
 # **In the source.** [`LoopSchedule`](../minicomp/kernels/kernel.py);
 # [`schedule_loops`](../minicomp/codegen/loop_schedule.py) picks one for the machine, and
-# [`spans`](../minicomp/codegen/llvm_loops.py) cuts a loop that is no multiple of 8 into pieces.
+# [`spans`](../minicomp/codegen/llvm_row_sweeps.py) cuts a loop that is no multiple of 8 into
+# pieces.
 
 # %% [markdown]
 # ## How does a row become one number?
@@ -122,16 +123,16 @@ start, stop = text.index("i0.body:"), text.index("i0.done:")
 print(text[start:stop])
 print(text[stop : text.index("row.done:")])
 # > i0.body:
-# >   %".22" = mul i64 %"row", 800
-# >   %".23" = add i64 %".22", %"i0"
-# >   %".24" = getelementptr float, ptr %"x", i64 %".23"
-# >   %".25" = load <4 x float>, ptr %".24", align 4
-# >   %".27" = load <4 x float>, ptr %"r0"
-# >   %".28" = fadd <4 x float> %".27", %".25"
-# >   store <4 x float> %".28", ptr %"r0"
-# >   %".30" = add i64 %"i0", 4
+# >   %".22" = add i64 %"i0", 4
+# >   %".23" = mul i64 %"row", 800
+# >   %".24" = add i64 %".23", %"i0"
+# >   %".25" = getelementptr float, ptr %"x", i64 %".24"
+# >   %".26" = load <4 x float>, ptr %".25", align 4
+# >   %".28" = load <4 x float>, ptr %"r0"
+# >   %".29" = fadd <4 x float> %".28", %".26"
+# >   store <4 x float> %".29", ptr %"r0"
 # >   %".31" = mul i64 %"row", 800
-# >   %".32" = add i64 %".31", %".30"
+# >   %".32" = add i64 %".31", %".22"
 # >   %".33" = getelementptr float, ptr %"x", i64 %".32"
 # >   %".34" = load <4 x float>, ptr %".33", align 4
 # >   %".36" = load <4 x float>, ptr %"r0.1"

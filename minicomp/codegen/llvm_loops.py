@@ -11,18 +11,15 @@ In: a `kernels.LoopKernel` and a `LoopSchedule`. Out: the text of a module defin
             fold, store                               fold, store
         combine the lanes
 
-A loop of n iterations in vectors of w lanes, u at a time, is at most three pieces: u*w at a time,
-w at a time, and once the n % w left over, at exactly that width: LLVM splits odd vectors safely,
-so no load is masked and none reads past its row. (See `Span`.)
+The sweeps on the left are in `llvm_row_sweeps`.
 
 A kernel that reads along one loop and writes along another is done in tiles: `llvm_loop_tiles`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from llvmlite import ir
@@ -34,42 +31,12 @@ from minicomp.codegen.llvm_loop_body import Bound, Known, LoopBody
 from minicomp.codegen.llvm_loop_tiles import LoopTiles
 from minicomp.codegen.llvm_memory import STREAM_ALIGNMENT, stream_alignment
 from minicomp.codegen.llvm_reduce import Accumulators
+from minicomp.codegen.llvm_row_sweeps import RowSweeps, Span, Values, copies, entered
 from minicomp.codegen.llvm_types import MEMORY, i64, literal, void
 from minicomp.codegen.loop_schedule import block_size
-from minicomp.kernels import Load, LoopKernel, LoopSchedule, Sweep
-from minicomp.kernels.indexing import LoopVariable
+from minicomp.kernels import Load, LoopKernel, LoopSchedule
 from minicomp.kernels.memory import ALIGNMENT
 from minicomp.kernels.walk import kernel_roots, stores, walk
-
-#: The loop variables' values at some place of the nest.
-Values = dict[LoopVariable, ir.Value]
-
-
-@dataclass(frozen=True)
-class Span:
-    """A piece of a loop: iterations [start, stop), `width` lanes, `unroll` vectors at a time."""
-
-    start: int
-    stop: int
-    width: int
-    unroll: int
-
-    @property
-    def step(self) -> int:
-        return self.width * self.unroll
-
-
-def spans(extent: int, width: int, unroll: int) -> list[Span]:
-    """[0, extent) in at most three pieces, widest first; no piece is empty."""
-    pieces, start = [], 0
-    for lanes, copies in ((width, unroll), (width, 1)):
-        stop = start + (extent - start) // (lanes * copies) * (lanes * copies)
-        if stop > start:
-            pieces.append(Span(start, stop, lanes, copies))
-            start = stop
-    if start < extent:
-        pieces.append(Span(start, extent, extent - start, 1))
-    return pieces
 
 
 def emit_loop_kernel(kernel: LoopKernel, schedule: LoopSchedule, target: Any) -> str:
@@ -87,11 +54,12 @@ class _LoopEmission:
             kernel.name, kernel.arguments, target, comment
         )
         self.builder = self.function.builder
-        self.buffers = [self._row_buffers(copy) for copy in range(schedule.rows)]
+        buffers = [self._row_buffers(copy) for copy in range(schedule.rows)]
         status = self._status_pointer()
-        self.emitter = LLVMEmitter(self.builder, self.buffers[0], status, target)
+        self.emitter = LLVMEmitter(self.builder, buffers[0], status, target)
         self.emitter.streamed = self._streamed() if schedule.streams else {}
         self.body = LoopBody(kernel, self.emitter)
+        self.row_sweeps = RowSweeps(self.function, schedule, self.body, buffers)
 
     def _row_buffers(self, copy: int) -> list[tuple[ir.Value, str]]:
         """(pointer, dtype) of the arguments, and of the scratch that one of the rows side by side
@@ -152,10 +120,10 @@ class _LoopEmission:
             bounds: list[Bound] = [{} for _ in places]
             for number, sweep in enumerate(self.kernel.sweeps):
                 self.builder.comment(f"sweep {number}")
-                for bound, results in zip(bounds, self._row_sweep(sweep, bounds, places)):
+                for bound, results in zip(bounds, self.row_sweeps.emit(sweep, bounds, places)):
                     bound.update(results)
             for copy, bound in enumerate(bounds):
-                self._at_row(copy, places[copy], None, 1)
+                self.row_sweeps.at_row(copy, places[copy], None, 1)
                 self.body.store_row(bound)
 
     @contextmanager
@@ -182,54 +150,6 @@ class _LoopEmission:
                 ahead = self.builder.sdiv(ahead, literal(i64, rows - 1))
                 starts.append(self.builder.add(row, ahead, name=f"row{number}"))
             yield starts
-
-    def _row_sweep(
-        self, sweep: Sweep, bounds: Sequence[Bound], places: Sequence[Values]
-    ) -> list[Bound]:
-        """One sweep over the inner loops, the last of them in vectors; results by row."""
-        rows = range(len(places))
-        sums = [Accumulators(self.function, self.emitter, sweep.reductions) for _ in rows]
-        uniform: list[Known] = []
-        for row in rows:
-            self._at_row(row, places[row], None, 1)
-            uniform.append(self.body.uniform(sweep, bounds[row]))
-        if not self.kernel.inner:
-            for row in rows:
-                self._at_row(row, places[row], None, 1)
-                self.body.element(sweep, bounds[row], sums[row], 0, uniform[row])
-            return [accumulators.finish() for accumulators in sums]
-        *nest, last = self.kernel.inner
-        width, unroll = self.schedule.vector_width, self.schedule.unroll
-        with ExitStack() as loops:
-            inner = self._enter(loops, nest)
-            for span in spans(last.extent, width, unroll):
-                for copy, first in self._vectors(span, last.name):
-                    shared: Known = {}
-                    for row in rows:
-                        values = {**places[row], **inner, last: first}
-                        self._at_row(row, values, last, span.width)
-                        known = {**uniform[row], **shared}
-                        shared |= self.body.element(sweep, bounds[row], sums[row], copy, known)
-        return [accumulators.finish() for accumulators in sums]
-
-    def _at_row(self, row: int, values: Values, vector: LoopVariable | None, width: int) -> None:
-        """Move the emitter to a place in one of the rows side by side."""
-        self.emitter.buffers = self.buffers[row]
-        self.emitter.at(values, vector, width)
-
-    def _vectors(self, span: Span, name: str) -> Iterator[tuple[int, ir.Value]]:
-        """Emit the loop of one span; yields per unrolled copy its number and its first lane."""
-        if span.step == span.stop - span.start:  # one round: no loop
-            yield from self._copies(span, literal(i64, span.start))
-            return
-        start, stop = literal(i64, span.start), literal(i64, span.stop)
-        with counted_loop(self.builder, start, stop, span.step, name) as counter:
-            yield from self._copies(span, counter)
-
-    def _copies(self, span: Span, base: ir.Value) -> Iterator[tuple[int, ir.Value]]:
-        for copy in range(span.unroll):
-            offset = literal(i64, copy * span.width)
-            yield copy, self.builder.add(base, offset) if copy else base
 
     # --- lanes along the outer loop ---
 
@@ -277,7 +197,9 @@ class _LoopEmission:
     def _columns(self, values: Values, base: ir.Value, span: Span) -> None:
         """All sweeps for `unroll` vectors of columns beginning at `base`."""
         last, emitter = self.kernel.outer[-1], self.emitter
-        places = [{**values, last: first} for _, first in self._copies(span, base)]
+        places = [
+            {**values, last: first} for first in copies(self.builder, base, span.width, span.unroll)
+        ]
         bounds: list[Bound] = [{} for _ in places]
         for number, sweep in enumerate(self.kernel.sweeps):
             self.builder.comment(f"sweep {number}")
@@ -287,7 +209,7 @@ class _LoopEmission:
                 emitter.at(place, last, span.width)
                 uniform.append(self.body.uniform(sweep, bounds[copy]))
             with ExitStack() as loops:
-                inner = self._enter(loops, self.kernel.inner)
+                inner = entered(self.builder, loops, self.kernel.inner)
                 for copy, place in enumerate(places):
                     emitter.at({**place, **inner}, last, span.width)
                     self.body.element(sweep, bounds[copy], sums[copy], 0, uniform[copy])
@@ -301,17 +223,3 @@ class _LoopEmission:
         tiles = LoopTiles(self.kernel, self.schedule, self.function, self.body)
         with counted_loop(self.builder, self.function.begin, self.function.end, 1, "unit") as unit:
             tiles.unit(unit)
-
-    # --- both ---
-
-    def _enter(self, loops: ExitStack, variables: Sequence[LoopVariable]) -> Values:
-        """Open one scalar loop per variable."""
-        values: Values = {}
-        for variable in variables:
-            if variable.extent == 1:
-                values[variable] = literal(i64, 0)
-                continue
-            start, stop = literal(i64, 0), literal(i64, variable.extent)
-            counter = loops.enter_context(counted_loop(self.builder, start, stop, 1, variable.name))
-            values[variable] = counter
-        return values

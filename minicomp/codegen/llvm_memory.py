@@ -30,7 +30,7 @@ from minicomp.codegen.llvm_types import (
     widen,
 )
 from minicomp.ir import ITEMSIZE
-from minicomp.kernels import Argument
+from minicomp.kernels import Argument, Store
 from minicomp.kernels.indexing import (
     Atom,
     Element,
@@ -217,6 +217,27 @@ class Memory:
         addresses.type = ir.VectorType(pointer, self.width)
         mask = literal(i1, True, self.width)
         self._masked("scatter", value.type, [value, addresses, literal(i32, ITEMSIZE[dtype]), mask])
+
+    def prefetch(self, buffer: int, index: Index, is_written: bool) -> None:
+        """Ask for the cache line of an element, to be near at once and read or written: a hint,
+        which may as well point beyond the buffer."""
+        module = self.builder.module
+        function = module.globals.get("llvm.prefetch.p0")
+        if function is None:
+            kind = ir.FunctionType(void, [pointer, i32, i32, i32])
+            function = ir.Function(module, kind, "llvm.prefetch.p0")
+        address = self.address(buffer, self.index_value(index))
+        nearest, data = literal(i32, 3), literal(i32, 1)
+        self.builder.call(function, [address, literal(i32, int(is_written)), nearest, data])
+
+    def next_aligned(self, store: Store, width: int) -> ir.Value:
+        """How many elements after the current point a store's address is next a multiple of `width`
+        elements: from 1 to `width`."""
+        address = self.address(store.buffer, self.index_value(store.index))
+        size = literal(i64, ITEMSIZE[self.buffers[store.buffer][1]])
+        position = self.builder.udiv(self.builder.ptrtoint(address, i64), size)
+        beyond = self.builder.urem(position, literal(i64, width))
+        return self.builder.sub(literal(i64, width), beyond, name="aligned")
 
     def _masked(self, name: str, kind: ir.Type, operands: list[ir.Value]) -> ir.Value:
         """llvm.masked.gather or .scatter of vectors of `kind`."""

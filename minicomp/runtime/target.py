@@ -1,8 +1,8 @@
 """The CPU that code is generated for.
 
 In: a CPU's name, or nothing for the machine at hand. Out: a `Target`, which code generators ask
-for the width of a vector register and the sizes of a core's caches, and the compiler for
-everything LLVM wants to know.
+for the width of a vector register and the sizes of caches, and the compiler for everything
+LLVM wants to know.
 
     host_target()                    -> Target(triple='x86_64-unknown-linux-gnu', cpu='znver4', ...)
     Target.for_cpu("haswell")        -> the same generators at 256 bits: runs on any newer x86-64
@@ -61,8 +61,9 @@ AARCH64_CPUS = {  # NEON; the scalable vectors of some of these are not used
 }
 
 
-#: The caches of a core, level 1 (data) and level 2, where nobody tells: no CPU of today has less.
-L1_BYTES, L2_BYTES = 32 << 10, 1 << 20
+#: The caches of a core, level 1 (data) and level 2, and the one that cores share, level 3, where
+#: nobody tells: no CPU of today has less of the first two; 32 MB belong to eight cores of a Zen.
+L1_BYTES, L2_BYTES, L3_BYTES = 32 << 10, 1 << 20, 32 << 20
 #: Where Linux describes the caches that CPU 0 uses, a folder for each.
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
@@ -70,7 +71,7 @@ CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 @dataclass(frozen=True)
 class Target:
     """What code is compiled for: LLVM's triple, CPU name and features, a vector's bits, and the
-    bytes of a core's own caches."""
+    bytes of its caches: a core's own two, and the one that cores share."""
 
     triple: str
     cpu: str
@@ -78,6 +79,7 @@ class Target:
     vector_bits: int
     l1_bytes: int = L1_BYTES
     l2_bytes: int = L2_BYTES
+    l3_bytes: int = L3_BYTES
 
     @classmethod
     def for_cpu(cls, cpu: str) -> Target:
@@ -143,10 +145,10 @@ def _vector_bits(features: dict[str, bool]) -> int:
     return 128  # SSE, and NEON
 
 
-def cache_sizes(folder: Path = CACHES) -> tuple[int, int]:
-    """The bytes of a core's caches, level 1 (data) and level 2, as Linux tells them; the usual
-    ones where it does not."""
-    sizes = {"1": L1_BYTES, "2": L2_BYTES}
+def cache_sizes(folder: Path = CACHES) -> tuple[int, int, int]:
+    """The bytes of a core's level 1 (data) and level 2 caches and of the shared level 3, as Linux
+    tells them; the usual ones where it does not."""
+    sizes = {"1": L1_BYTES, "2": L2_BYTES, "3": L3_BYTES}
     for cache in folder.glob("index*"):
         try:
             level, kind, size = (
@@ -157,7 +159,7 @@ def cache_sizes(folder: Path = CACHES) -> tuple[int, int]:
         found = re.fullmatch(r"([1-9][0-9]*)([KM])", size)
         if kind != "Instruction" and level in sizes and found:
             sizes[level] = int(found[1]) << (10 if found[2] == "K" else 20)
-    return sizes["1"], sizes["2"]
+    return sizes["1"], sizes["2"], sizes["3"]
 
 
 def _triple(architecture: str) -> str:

@@ -5,10 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from minicomp.codegen.llvm_loops import emit_loop_kernel, spans
+from minicomp.codegen.llvm_loops import emit_loop_kernel
 from minicomp.codegen.llvm_memory import stream_alignment
 from minicomp.codegen.loop_schedule import BLOCK, block_size, keep_rows, units
 from minicomp.ir.text import parse
@@ -37,34 +35,6 @@ def emitted(kernel, axis="outer", width=16, unroll=1):
 NEG = kernel_of("%x: f32[100]", "%0 = neg(%x) : f32[100]")
 ROWS = kernel_of("%x: f32[8,100]", "%0 = sum(%x) {axes=[1], keepdims=false} : f32[8]")
 COLUMNS = kernel_of("%x: f32[8,100]", "%0 = sum(%x) {axes=[0], keepdims=false} : f32[100]")
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 5))
-def test_spans_cover_a_loop_once_with_the_widest_pieces_first(extent, width, unroll):
-    pieces = spans(extent, width, unroll)
-    assert [piece.start for piece in pieces] == [0, *(piece.stop for piece in pieces[:-1])]
-    assert pieces[-1].stop == extent
-    assert len(pieces) <= 3
-    for piece in pieces:
-        assert piece.stop > piece.start
-        assert (piece.stop - piece.start) % piece.step == 0
-    assert sorted((p.step for p in pieces), reverse=True) == [p.step for p in pieces]
-    assert sum(p.stop - p.start for p in pieces if p.width == width) >= extent // width * width
-
-
-@pytest.mark.parametrize(
-    ("extent", "shapes"),
-    [
-        (64, [(16, 4)]),
-        (80, [(16, 4), (16, 1)]),
-        (100, [(16, 4), (16, 1), (4, 1)]),
-        (66, [(16, 4), (2, 1)]),
-        (5, [(5, 1)]),
-    ],
-)
-def test_pieces_of_a_loop(extent, shapes):
-    assert [(piece.width, piece.unroll) for piece in spans(extent, 16, 4)] == shapes
 
 
 def test_units_are_rows_or_blocks_of_columns():
@@ -148,7 +118,10 @@ def test_an_index_that_is_data_is_checked_and_cannot_leave_its_axis():
 
 def test_the_kernel_and_its_schedule_are_in_the_text():
     text = emitted(NEG)
-    schedule = "vector_axis=outer vector_width=16 unroll=1 rows=1 streams=False tile= grain=1"
+    schedule = (
+        "vector_axis=outer vector_width=16 unroll=1 rows=1 streams=False aligns=False prefetch=0 "
+        "tile= grain=1"
+    )
     assert f"; LoopSchedule({schedule})" in text
     assert ";     copy" not in text
     for line in str(NEG).splitlines():

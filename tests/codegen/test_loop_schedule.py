@@ -180,6 +180,42 @@ def test_short_rows_with_several_sweeps_are_done_in_pairs():
     )
 
 
+def test_long_rows_that_wait_for_their_stores_begin_on_cache_lines():
+    def aligns(kernel, bits=512):
+        target = SimpleNamespace(vector_bits=bits, architecture="x86_64")
+        return schedule_loops(kernel, target)[1].aligns
+
+    shortest = loop_schedule.SHORTEST_ALIGNED_BYTES // 4
+    assert aligns(softmax(64, shortest))  # its powers are kept, so the last sweep is cheap
+    assert not aligns(softmax(64, shortest - 1))
+    assert not aligns(softmax(64, shortest), bits=256)
+    assert not aligns(softmax(64, loop_schedule.MOST_SCRATCH_BYTES // 4 + 1))  # powers once more
+    assert not aligns(
+        kernel_of("%x: f32[64,999]", "%0 = sum(%x) {axes=[1], keepdims=true} : f32[64,1]")
+    )
+    assert aligns(_centred(64, 1000))
+    assert not aligns(_centred(8192, 1000))  # stores past the caches
+
+
+def test_only_cores_with_a_large_first_cache_ask_ahead_and_only_for_aligned_rows():
+    def prefetch(kernel, l1_bytes):
+        target = SimpleNamespace(vector_bits=512, architecture="x86_64", l1_bytes=l1_bytes)
+        return schedule_loops(kernel, target)[1].prefetch
+
+    assert prefetch(_centred(64, 1000), 48 << 10) == loop_schedule.PREFETCH_BYTES
+    assert prefetch(_centred(64, 1000), 32 << 10) == 0
+    assert prefetch(_centred(8192, 1000), 48 << 10) == 0
+
+
+def _centred(rows, columns):
+    return kernel_of(
+        f"%x: f32[{rows},{columns}]",
+        f"%0 = max(%x) {{axes=[1], keepdims=true}} : f32[{rows},1]",
+        f"%1 = broadcast(%0) {{shape=[{rows},{columns}]}} : f32[{rows},{columns}]",
+        f"%2 = sub(%x, %1) : f32[{rows},{columns}]",
+    )
+
+
 X86 = SimpleNamespace(vector_bits=512, architecture="x86_64")
 
 
@@ -197,6 +233,19 @@ def test_large_kernels_that_are_cheap_store_past_the_caches():
     more = loop_schedule.SHARED_CACHE_BYTES // 8
     assert streams(more, threads=2)
     assert not streams(more - 1, threads=2)
+
+
+def test_a_larger_shared_cache_keeps_more_up_to_a_bound():
+    def streams(nbytes, l3_bytes, threads=1):
+        size = nbytes // 8
+        kernel = kernel_of(f"%x: f32[{size}]", f"%0 = neg(%x) : f32[{size}]")
+        target = SimpleNamespace(vector_bits=512, architecture="x86_64", l3_bytes=l3_bytes)
+        return schedule_loops(kernel, target, threads)[1].streams
+
+    for threads, share in ((1, 2), (2, 1)):
+        for l3_bytes, used in ((8 << 20, 32 << 20), (64 << 20, 64 << 20), (480 << 20, 96 << 20)):
+            assert streams(used // share, l3_bytes, threads)
+            assert not streams(used // share - 8, l3_bytes, threads)
 
 
 def test_loads_along_another_loop_than_the_stores_are_done_in_tiles():

@@ -29,12 +29,17 @@ SPECIAL += [
     for width, unroll, rows in ((16, 2, 2), (4, 1, 2), (8, 1, 3))
 ]
 SPECIAL += [
+    LoopSchedule("inner", width, unroll, rows, aligns=True, prefetch=1024)
+    for width, unroll, rows in ((16, 2, 2), (16, 4, 1), (8, 1, 3))
+]
+SPECIAL += [
     LoopSchedule("outer", width, 1, tile=name) for width, name in ((16, "o0"), (4, "o1"), (8, "o0"))
 ]
 if host_target().architecture == "x86_64":
     SPECIAL += [
         LoopSchedule("inner", 16, 2, 2, streams=True),
         LoopSchedule("inner", 8, 4, streams=True),
+        LoopSchedule("inner", 16, 4, streams=True, aligns=True),
         LoopSchedule("outer", 16, 1, streams=True),
         LoopSchedule("outer", 4, 2, streams=True),
         LoopSchedule("outer", 16, 1, streams=True, tile="o0"),
