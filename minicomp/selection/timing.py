@@ -1,14 +1,14 @@
 """Timing candidates: clocks, and rounds that treat all candidates alike.
 
-In: named `run` callables. Out: for each a list of samples (seconds per run), from which `tune`
-takes medians.
+In: named `run` callables. Out: for each a list of samples (seconds per run), of which `tune`
+compares the lower quartiles and reports the medians.
 
 Candidates are sampled in turn, round after round, so that a change of the machine's clock or a
 busy neighbour hits all of them. Each round has another order, since a candidate may leave
 something behind that its successor pays for; only externals always come first, one after the other:
 a library's threads may spin for long after a call, and have to be waited for. A sample is the mean
 of as many runs as fill a quarter of a millisecond, short beside the time slices of the operating
-system: one that is interrupted is an outlier, which the median does not see.
+system: one that is interrupted is an outlier, which a quartile does not see.
 Candidates that are hopelessly slow leave early, and the rest goes on until there are enough
 rounds, or the time that more would take is out of proportion, or the budget is used up.
 
@@ -214,6 +214,12 @@ class Contender:
     @property
     def median(self) -> float:
         return float(np.median(self.samples))
+
+    @property
+    def undisturbed(self) -> float:
+        """The lower quartile, which decides. Neighbours only ever add to a sample: the median of
+        few rounds is off where they were busy during half of them, this is not."""
+        return float(np.percentile(self.samples, 25))
 
     @property
     def spread(self) -> float:
