@@ -63,6 +63,11 @@ class Entry:
         return self.contender.median
 
     @property
+    def undisturbed(self) -> float:
+        assert self.contender is not None
+        return self.contender.undisturbed
+
+    @property
     def name(self) -> str:
         return self.candidate.name
 
@@ -168,8 +173,8 @@ class Tuning:
         if not timed:
             return []
         tolerance = self.options.autotune_tie_tolerance * share
-        limit = min(entry.median for entry in timed) * (1 + tolerance)
-        return [entry for entry in timed if entry.median <= limit]
+        limit = min(entry.undisturbed for entry in timed) * (1 + tolerance)
+        return [entry for entry in timed if entry.undisturbed <= limit]
 
     def _decide(self, timed: list[Entry]) -> tuple[Entry, str]:
         for entry in self._fit():
@@ -190,8 +195,9 @@ class Tuning:
         slower = [entry for entry in timed if entry is not winner]
         if not slower:
             return winner, f"fastest: {duration(winner.median)}, the only one timed"
-        second = min(slower, key=lambda entry: entry.median)
-        ratio = second.median / winner.median if winner.median else float("inf")
+        second = min(slower, key=lambda entry: entry.undisturbed)
+        fastest = winner.undisturbed
+        ratio = second.undisturbed / fastest if fastest else float("inf")
         return winner, (
             f"fastest: {duration(winner.median)}, {ratio:.2f} times as fast as {second.name}"
         )

@@ -57,6 +57,16 @@ def test_median_and_spread_come_from_the_samples():
     assert report.spread == pytest.approx(3e-3)  # from 1 to 4 ms
 
 
+def test_a_neighbour_that_is_busy_during_most_of_the_samples_does_not_change_the_choice():
+    samples = {"default": cycle([1.2e-3]), "tile 4x4": cycle([2e-3, 2e-3, 1e-3])}
+    bench = Bench(*random_operands(), kernels={"tile 4x4": np.matmul})
+    operands = Operands(bench.a, bench.b, bench.output)
+    with use_timer(lambda name, run: next(samples[name])):
+        choice = bench.selector.select(bench.site, operands, bench.candidates)
+    assert choice.chosen == "tile 4x4"
+    assert choice.reason.endswith("1.20 times as fast as default")
+
+
 def test_a_tie_is_timed_again_and_goes_to_minicomps_own_kernel():
     bench = Bench(*random_operands(), right, kernels={"slow": np.matmul})
     choice = bench.select({"right": 0.99e-3, "default": 1e-3, "slow": 1.5e-3})

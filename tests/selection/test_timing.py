@@ -3,9 +3,11 @@
 import threading
 import time
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
+from minicomp.selection import timing
 from minicomp.selection.timing import (
     ROUNDS,
     SAMPLE_SECONDS,
@@ -151,6 +153,37 @@ def test_a_race_settles_at_its_start_and_after_each_external():
     for before, after in pairwise(events):
         assert (after == "settle") == (before in "xy")
     assert events[0] == "settle"
+
+
+def samples_of_a_run(monkeypatch, *seconds):
+    """Two samples of a run that takes so long the first, second, ... time after the workers were
+    parked, and from then on as long as the last time; and how often it was run for the second."""
+    now, position, calls = 0.0, 0, 0
+
+    def park():
+        nonlocal position
+        position = 0
+
+    def run():
+        nonlocal now, position, calls
+        now += seconds[min(position, len(seconds) - 1)]
+        position += 1
+        calls += 1
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now))
+    clock = HostClock(park)
+    first = clock.sample("x", run)
+    calls = 0
+    return first, clock.sample("x", run), calls
+
+
+def test_what_the_first_two_runs_after_another_candidate_cost_more_is_not_measured(monkeypatch):
+    assert samples_of_a_run(monkeypatch, 9e-3, 7e-3, 6e-3) == pytest.approx((6e-3, 6e-3, 3))
+
+
+def test_the_warm_up_of_a_slower_run_is_one_and_that_of_a_long_run_none(monkeypatch):
+    assert samples_of_a_run(monkeypatch, 0.031, 0.030)[1:] == pytest.approx((0.030, 2))
+    assert samples_of_a_run(monkeypatch, 0.061, 0.060)[1:] == pytest.approx((0.061, 1))
 
 
 def test_the_clock_measures_long_runs_one_at_a_time():
