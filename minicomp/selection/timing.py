@@ -5,8 +5,10 @@ compares the lower quartiles and reports the medians.
 
 Candidates are sampled in turn, round after round, so that a change of the machine's clock or a
 busy neighbour hits all of them. Each round has another order, since a candidate may leave
-something behind that its successor pays for; only externals always come first, one after the other:
-a library's threads may spin for long after a call, and have to be waited for. A sample is the mean
+something behind that its successor pays for. But the first goes in the order given, the default
+first, so that where the budget ends it nothing is chosen that was not compared with the default;
+and in the others externals come first, one after the other: a library's threads may spin for long
+after a call, and have to be waited for. A sample is the mean
 of as many runs as fill a quarter of a millisecond, short beside the time slices of the operating
 system: one that is interrupted is an outlier, which a quartile does not see.
 Candidates that are hopelessly slow leave early, and the rest goes on until there are enough
@@ -270,8 +272,7 @@ class Race:
 
     def _round(self, number: int, title: str) -> bool:
         """One sample of each; False if the budget ended it."""
-        order = random.Random(number).sample(self.running, len(self.running))
-        for contender in sorted(order, key=lambda contender: not contender.is_external):
+        for contender in self._order(number):
             if self.clock.now() >= self.deadline:
                 return False
             self.progress(f"{title}, {contender.name}")
@@ -286,6 +287,13 @@ class Race:
                 )
                 self.running.remove(contender)
         return True
+
+    def _order(self, number: int) -> list[Contender]:
+        """Who comes when in a round."""
+        if number == 0:
+            return list(self.running)
+        order = random.Random(number).sample(self.running, len(self.running))
+        return sorted(order, key=lambda contender: not contender.is_external)
 
     def _drop_hopeless(self, rounds: int) -> None:
         """Let those go of whom more rounds would tell nothing new."""

@@ -20,7 +20,7 @@ from selection_fakes import (
 
 from minicomp.errors import CudaError, ExternalCallError, SelectionWarning
 from minicomp.selection import Candidate, HostDevice, Operands, Selector, external, use_timer
-from minicomp.selection.timing import ROUNDS, TIE_ROUNDS
+from minicomp.selection.timing import ROUNDS, TIE_ROUNDS, InjectedClock
 
 
 def outcomes(choice):
@@ -141,12 +141,32 @@ def test_a_budget_ends_the_timing():
 def test_a_candidate_that_the_budget_left_untimed_is_skipped():
     bench = Bench(*random_operands(), right, autotune_budget_seconds=1.0)
     choice = bench.select(default_time=3.0)
-    (timed,) = bench.timed
-    assert choice.chosen == timed
+    assert bench.timed == ["default"]  # what nothing was compared with is not chosen before it
+    assert choice.chosen == "default"
     assert choice.reason == "fastest: 3.00 s, the only one timed"
-    report = report_on(choice, "right" if timed == "default" else "default")
+    report = report_on(choice, "right")
     assert report.status == "skipped"
     assert report.reason == "the budget of 1 s was used up before it was timed"
+
+
+def test_checks_leave_half_of_the_budget_to_timing(monkeypatch):
+    bench = Bench(*random_operands(), right, kernels={"slow": np.matmul, "late": np.matmul},
+                  autotune_budget_seconds=1.0)  # fmt: skip
+    now = 0.0
+
+    def prepare():
+        nonlocal now
+        now += 0.3
+
+    monkeypatch.setattr(InjectedClock, "now", lambda clock: now)
+    candidates = [replace(candidate, prepare=prepare) for candidate in bench.candidates]
+    operands = Operands(bench.a, bench.b, bench.output)
+    with use_timer(lambda name, run: {"right": 1e-3}.get(name, 2e-3)):
+        choice = bench.selector.select(bench.site, operands, candidates)
+    assert choice.chosen == "right"
+    reports = {report.name: report.reason for report in choice.candidates}
+    wanted = "50% of the budget of 1 s was used up before its turn"
+    assert (reports["slow"], reports["late"]) == (wanted, wanted)
 
 
 def test_the_same_callable_twice_counts_once():
