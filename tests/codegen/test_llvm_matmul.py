@@ -536,9 +536,11 @@ def test_kept_rows_of_a_are_packed_once_for_all_column_blocks(a, keep_a):
 
 
 def test_many_panels_of_a_transposed_a_are_packed_together():
-    schedule = packed(tile_rows=2, block_rows=40)
-    plan = Plan(matmul_kernel(77, 20, 18, a="transposed"), schedule)
-    assert plan.packed_rows == 2 * 16
-    assert Plan(matmul_kernel(7, 20, 18, a="transposed"), schedule).packed_rows == 2 * 4
-    assert Plan(matmul_kernel(77, 20, 18), schedule).packed_rows == 2
-    check(plan.kernel, schedule)  # blocks of 40 and 37 rows, in groups of 32 and 8, 32 and 5
+    schedule = packed(tile_rows=12, block_rows=240)
+    plan = Plan(matmul_kernel(437, 20, 18, a="transposed"), schedule)
+    assert plan.packed_rows == 12 * 16
+    assert Plan(matmul_kernel(30, 20, 18, a="transposed"), schedule).packed_rows == 12 * 3
+    assert Plan(matmul_kernel(437, 20, 18), schedule).packed_rows == 12
+    of_eight = replace(schedule, tile_rows=8)
+    assert Plan(plan.kernel, replace(of_eight, block_rows=400)).packed_rows == 8 * 32
+    check(plan.kernel, schedule)  # blocks of 240 and 197 rows, in groups of 192 and 48, 192 and 5
