@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from minicomp.interning import interned
+from minicomp.ir import dtype_name
 from minicomp.kernels import ConvolutionKernel, LoopKernel, MatmulKernel, ProductKernel, View
 from minicomp.kernels.bare_product import bare_product
 from minicomp.kernels.indexing import row_major_strides
@@ -104,7 +106,19 @@ class Assembler:
         operands = OperandsAtHand(self, call, matrices)
         choice = self.selector.select(site, operands, candidates)
         self.choices.append(choice)
-        return implementations[choice.index].steps
+        chosen = implementations[choice.index].steps
+        self._forget_forms(chosen)
+        return chosen
+
+    def _forget_forms(self, chosen: Sequence[RunStep]) -> None:
+        """Let go of the constants in forms that only candidates which were not chosen want."""
+        used = {number for step in (*self.steps, *chosen) for number in step.buffers}
+        for key, number in list(self.forms.items()):
+            if number not in used:
+                del self.forms[key]
+                self.run.memory.pop(number, None)
+                position = number - len(self.program.buffers)
+                self.extra[position] = replace(self.extra[position], array=None)
 
     def _prepare(self, implementation: _Implementation) -> None:
         """Compile all that the implementation needs."""
@@ -144,13 +158,14 @@ class Assembler:
             yield number if form is None else self._formed(number, form)
 
     def _formed(self, number: int, form: Callable[[np.ndarray], np.ndarray]) -> int:
-        """The buffer of a constant in another form, made once for all kernels that want it."""
+        """The buffer of a constant in another form, made once for all kernels that want it. Other
+        programs with the same constant share its memory."""
         if (number, form) not in self.forms:
             constant = self.program.buffers[number]
             assert constant.array is not None
-            array = form(constant.array)
-            name, shape = f"{constant.name}_packed", array.shape
-            packed = Buffer(name, "constant", constant.dtype, shape, array.size, array=array)
+            array = interned(form(constant.array))
+            name, dtype = f"{constant.name}_packed", dtype_name(array.dtype)
+            packed = Buffer(name, "constant", dtype, array.shape, array.size, array=array)
             self.forms[number, form] = self._add_buffer(packed)
         return self.forms[number, form]
 

@@ -177,7 +177,7 @@ class Options:
         False,
         boolean,
         "bake the parameters' present values into the code; on the CPU weights of products are "
-        "packed once, in a copy",
+        "packed once, in copies: one for each size of tile that kernels use",
     )
     matmul_precision: str = option(
         "highest",

@@ -84,6 +84,9 @@ class _MatmulEmission:
         self.builder = self.function.builder
         self.module = self.function.module
         self.number = MEMORY[kernel.accumulate]
+        if self.schedule.prepacked_b:
+            panels = f"panels of {self.schedule.tile_columns} columns, {plan.depth} deep"
+            self.builder.comment(f"{kernel.arguments[plan.b.buffer].name} comes packed: {panels}")
         self.tiles: dict[tuple[int, int], Tile] = {}
         self.packers: dict[str, ir.Function] = {}
         #: what every tile is given: buffers, batch and workspace positions

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from llvmlite import ir
 
+from minicomp.codegen.llvm_intrinsics import NEAREST, call_intrinsic, fetch
 from minicomp.codegen.llvm_types import (
     MEMORY,
     i1,
@@ -221,14 +222,8 @@ class Memory:
     def prefetch(self, buffer: int, index: Index, is_written: bool) -> None:
         """Ask for the cache line of an element, to be near at once and read or written: a hint,
         which may as well point beyond the buffer."""
-        module = self.builder.module
-        function = module.globals.get("llvm.prefetch.p0")
-        if function is None:
-            kind = ir.FunctionType(void, [pointer, i32, i32, i32])
-            function = ir.Function(module, kind, "llvm.prefetch.p0")
         address = self.address(buffer, self.index_value(index))
-        nearest, data = literal(i32, 3), literal(i32, 1)
-        self.builder.call(function, [address, literal(i32, int(is_written)), nearest, data])
+        fetch(self.builder, address, NEAREST, is_written)
 
     def next_aligned(self, store: Store, width: int) -> ir.Value:
         """How many elements after the current point a store's address is next a multiple of `width`
@@ -243,12 +238,8 @@ class Memory:
         """llvm.masked.gather or .scatter of vectors of `kind`."""
         element = {"float": "f32", "double": "f64"}.get(str(kind.element), str(kind.element))
         full = f"llvm.masked.{name}.v{self.width}{element}.v{self.width}p0"
-        function = self.builder.module.globals.get(full)
-        if function is None:
-            result = kind if name == "gather" else void
-            types = [operand.type for operand in operands]
-            function = ir.Function(self.builder.module, ir.FunctionType(result, types), full)
-        return self.builder.call(function, operands)
+        result = kind if name == "gather" else void
+        return call_intrinsic(self.builder, full, result, operands)
 
     def to_memory(self, value: ir.Value) -> ir.Value:
         """As it is stored: a bool is a byte."""

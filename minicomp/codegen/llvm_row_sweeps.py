@@ -2,14 +2,15 @@
 
 In: a sweep, and for each row where it is and what its earlier sweeps found. Out: the loops, and
 each row's results. A loop of n iterations in vectors of w lanes, u at a time, is cut in one of two
-ways. Where something is folded it is at most three pieces (see `Span`):
+ways. Mostly it is at most three pieces (see `Span`):
 
     u*w at a time | w at a time | n % w at once, as a vector of just that width
 
 LLVM splits odd vectors safely, so no load is masked and none reads past its row. A vector that lies
-across two cache lines costs a store nearly twice the time of one that fills a line, and of a user's
-rows, which begin anywhere, all do. A sweep that does nothing but store may store some elements
-twice; with `LoopSchedule.aligns` all but its first and last vector begin on a line:
+across two cache lines costs a store nearly twice the time of one that fills a line, and in results
+that begin at any multiple of 16 bytes, or have rows of an odd length, most do. A sweep that does
+nothing but store may store some elements twice; with `LoopSchedule.aligns` all but its first and
+last vector begin on a line:
 
     w | from the first line on u*w at a time | w at a time | the last w
 """

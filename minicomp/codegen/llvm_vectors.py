@@ -12,7 +12,8 @@ from functools import cache
 from llvmlite import ir
 
 from minicomp.codegen.llvm_emitter import LLVMEmitter
-from minicomp.codegen.llvm_types import MEMORY, i1, i32, lanes_of, void, widen
+from minicomp.codegen.llvm_intrinsics import SECOND_LEVEL, call_intrinsic, fetch
+from minicomp.codegen.llvm_types import MEMORY, i1, i32, lanes_of, widen
 from minicomp.codegen.matmul_plan import Operand
 from minicomp.ir import short_dtype
 
@@ -34,27 +35,14 @@ def load_lanes(
         align, zeros = ir.Constant(i32, operand.alignment), ir.Constant(kind, None)
         name = f"llvm.masked.load.v{width}{short_dtype(operand.dtype)}.p0"
         arguments = [address, align, mask, zeros]
-        loaded = emitter.builder.call(_declared(emitter.builder, name, kind, arguments), arguments)
+        loaded = call_intrinsic(emitter.builder, name, kind, arguments)
     return emitter.convert(loaded, operand.accumulate)
 
 
 def prefetch(builder: ir.IRBuilder, address: ir.Value) -> None:
     """Ask for the cache line at `address`, which may lie outside every buffer. It goes to the L2
     cache: the L1 cache would be overrun by rows that lie a multiple of its size apart."""
-    read, second_level, data = (ir.Constant(i32, number) for number in (0, 2, 1))
-    arguments = [address, read, second_level, data]
-    builder.call(_declared(builder, "llvm.prefetch.p0", void, arguments), arguments)
-
-
-def _declared(
-    builder: ir.IRBuilder, name: str, result: ir.Type, arguments: Sequence[ir.Value]
-) -> ir.Function:
-    """The intrinsic of that name, declared on first use."""
-    function = builder.module.globals.get(name)
-    if function is None:
-        types = [argument.type for argument in arguments]
-        function = ir.Function(builder.module, ir.FunctionType(result, types), name)
-    return function
+    fetch(builder, address, SECOND_LEVEL, is_written=False)
 
 
 def broadcast_element(

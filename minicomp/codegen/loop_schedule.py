@@ -172,7 +172,8 @@ def _aligns(kernel: LoopKernel, target: Any) -> bool:
     cost = Varying(kernel.inner, _scans(kernel))
     storing = [sweep for sweep in kernel.sweeps if sweep.stores and not sweep.reductions]
     are_cheap = all(operations(sweep_roots(sweep), cost) <= SIMPLE_COST for sweep in storing)
-    is_long = kernel.row_size * 4 >= SHORTEST_ALIGNED_BYTES
+    itemsize = min((ITEMSIZE[s.scalar.dtype] for sweep in storing for s in sweep.stores), default=4)
+    is_long = kernel.row_size * itemsize >= SHORTEST_ALIGNED_BYTES
     return bool(storing) and are_cheap and is_long and target.vector_bits == 512
 
 

@@ -201,13 +201,16 @@ class Plan:
     @property
     def can_prepack(self) -> bool:
         """Whether b is one matrix that is known when the kernel is made, and in a buffer of which
-        nothing else is read, so that the kernel may be given another in its place."""
-        number = self.b.buffer
+        nothing else is read, so that the kernel may be given another in its place. A row or column
+        that is repeated would take much more memory packed."""
+        number, matrix = self.b.buffer, (self.b.row_stride, self.b.column_stride)
+        extents = (self.depth, self.columns.extent)
         epilogue = walk([self.kernel.store.scalar])
         return (
             self.kernel.arguments[number].constant
             and number != self.a.buffer
             and not any(self.b.batch_strides)
+            and all(stride or extent <= 1 for stride, extent in zip(matrix, extents, strict=True))
             and not any(isinstance(part, Load) and part.buffer == number for part in epilogue)
         )
 

@@ -101,10 +101,6 @@ class _Chooser:
         return self.plan.rows.extent, self.plan.columns.extent, self.plan.a, self.plan.b
 
     @property
-    def can_prepack(self) -> bool:
-        return self.plan.can_prepack
-
-    @property
     def depth(self) -> int:
         return self.kernel.depth
 
@@ -134,9 +130,11 @@ class _Chooser:
 
     @property
     def is_hungry(self) -> bool:
-        """Whether a core multiplies two vectors of 512 bits in a cycle, and so wants operands twice
-        as fast. LLVM does not tell; but those that do (Intel's from Ice Lake on, Zen 5) have L1
-        caches of 48 kB, those that do not (Zen 4) have 32 kB."""
+        """Whether a core is likely to multiply two vectors of 512 bits in a cycle, and so to want
+        operands twice as fast. Nobody tells; but of those that were measured the one that does, a
+        Granite Rapids, has an L1 cache of 48 kB, the one that does not, a Zen 4, of 32 kB. So have
+        other Intel servers from Ice Lake on, and Zen 5. Where the guess is wrong (Skylake servers:
+        two units, 32 kB; Rocket Lake: one unit, 48 kB) other candidates come first."""
         return self.target.vector_bits == 512 and self.target.l1_bytes >= 48 << 10
 
     @property
@@ -157,7 +155,7 @@ class _Chooser:
 
     def candidates(self) -> Iterator[CpuMatmulSchedule]:
         rows, columns, a, b = self.oriented
-        if self.can_prepack:
+        if self.plan.can_prepack:
             yield from self.prepacked()
         if b.column_stride == 1 or columns == 1:
             if rows <= self.sums // 2:
@@ -324,11 +322,11 @@ class _Chooser:
             block_depth = _even(block_depth, depth)
             block_depth = ceil_div(block_depth, unroll) * unroll
         pack_b = not prepacked and (pack_b or (b.column_stride != 1 and columns > 1))
-        if not (pack_b or prepacked):
+        in_place = not (pack_b or prepacked)
+        if in_place:
             # What all rows use is to stay in the L2 cache; twice as much, if the next is asked for.
             fits = self.target.l2_bytes // (4 if ahead else 2) // (block_depth * self.itemsize)
             width = fits if all_rows > rows else columns
-        in_place = not (pack_b or prepacked)
         tile_rows = dividing(all_rows, rows) if in_place else _even(all_rows, rows)
         block_rows = self.block_rows if block_depth < self.depth else all_rows
         return CpuMatmulSchedule(

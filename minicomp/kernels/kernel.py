@@ -300,7 +300,7 @@ class LoopSchedule(Schedule):
     side by side, where vectors lie along the inner loop: one's folds hide the wait for the other's
     result, and what they share is loaded once; `streams` stores past the caches where alignment
     allows; `aligns` begins the vectors of a row on a cache line, in sweeps that do nothing but
-    store; with `prefetch` they ask for lines so many bytes ahead; `tile` names an outer loop,
+    store; with `prefetch` sweeps ask for lines so many bytes ahead; `tile` names an outer loop,
     along which a pointwise kernel's other loads are contiguous: it is done in squares of that loop
     and the last, in which those are transposed; `grain` is the least number of parallel units
     (rows, blocks of columns, columns of tiles) worth another thread.

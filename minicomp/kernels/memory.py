@@ -1,5 +1,7 @@
 """Memory planning: temporaries that are never alive at once share addresses.
 
+And `aligned_empty`, which makes an array that begins where offsets begin, on a cache line.
+
 In: for each temporary its size and the first and last call that touches it. Out: an offset for
 each in one arena, and the arena's size. Offsets are multiples of 64 bytes (a cache line, and the
 widest vector) unless another alignment is asked for. Greedy best fit, largest first: within a few

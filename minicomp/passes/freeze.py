@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from minicomp.errors import InputError
+from minicomp.interning import interned
 from minicomp.ir import Graph, TensorType, Value, dtype_name, rewrite
 from minicomp.passes.build import build
 
@@ -46,9 +47,8 @@ def _frozen_array(value: Value, arrays: Mapping[str, Any]) -> np.ndarray:
     name = value.attributes["name"]
     if name not in arrays:
         raise InputError(f"no array for parameter {name!r}, so it cannot be frozen")
-    array = np.array(arrays[name], order="C")
+    array = np.asarray(arrays[name])
     got = TensorType(array.shape, dtype_name(array.dtype), value.device)
     if got != value.type:
         raise InputError(f"parameter {name!r} is {got}, the graph wants {value.type}")
-    array.flags.writeable = False
-    return array
+    return interned(array)

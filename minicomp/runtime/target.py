@@ -62,7 +62,7 @@ AARCH64_CPUS = {  # NEON; the scalable vectors of some of these are not used
 
 
 #: The caches of a core, level 1 (data) and level 2, and the one that cores share, level 3, where
-#: nobody tells: no CPU of today has less of the first two; 32 MB belong to eight cores of a Zen.
+#: nobody tells: those of a Zen 4. Many older CPUs have less of the second.
 L1_BYTES, L2_BYTES, L3_BYTES = 32 << 10, 1 << 20, 32 << 20
 #: Where Linux describes the caches that CPU 0 uses, a folder for each.
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")

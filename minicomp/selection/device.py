@@ -99,10 +99,13 @@ class HostDevice:
 
 
 def _cpu() -> str:
-    """This CPU, and what code is generated for: `AMD EPYC 9R14 (znver4, features 3f2a90c1)`."""
+    """This CPU, and what code is generated for: `AMD EPYC 9R14 (znver4, features 3f2a90c1, caches
+    of 32, 1024 and 32768 kB)`."""
     target = host_target()
     features = hashlib.sha256(target.features.encode()).hexdigest()[:8]
-    return f"{_model_name()} ({target.cpu}, features {features})"
+    l1, l2, l3 = (size >> 10 for size in (target.l1_bytes, target.l2_bytes, target.l3_bytes))
+    caches = f"caches of {l1}, {l2} and {l3} kB"
+    return f"{_model_name()} ({target.cpu}, features {features}, {caches})"
 
 
 @functools.cache

@@ -4,13 +4,14 @@ In: named `run` callables. Out: for each a list of samples (seconds per run), of
 compares the lower quartiles and reports the medians.
 
 Candidates are sampled in turn, round after round, so that a change of the machine's clock or a
-busy neighbour hits all of them. Each round has another order, since a candidate may leave
-something behind that its successor pays for. But the first goes in the order given, the default
-first, so that where the budget ends it nothing is chosen that was not compared with the default;
-and in the others externals come first, one after the other: a library's threads may spin for long
-after a call, and have to be waited for. A sample is the mean
-of as many runs as fill a quarter of a millisecond, short beside the time slices of the operating
-system: one that is interrupted is an outlier, which a quartile does not see.
+busy neighbour hits all of them. The first round goes in the order given, so that the default has a
+sample wherever the budget ends. Later ones each have another order, since a candidate may leave
+something behind that its successor pays for; only externals always come first, one after the other:
+a library's threads may spin for long after a call, and have to be waited for.
+
+A sample is the mean of as many runs as fill a quarter of a millisecond, short beside the time
+slices of the operating system: one that is interrupted is an outlier, which a quartile does not
+see.
 Candidates that are hopelessly slow leave early, and the rest goes on until there are enough
 rounds, or the time that more would take is out of proportion, or the budget is used up.
 

@@ -115,6 +115,7 @@ class Tuning:
         self.entries = [Entry(index, candidate) for index, candidate in enumerate(candidates)]
         self.progress = Progress(f"choosing for {self.site.where}", self.clock.now)
         self.preparing_seconds = 0.0
+        self.is_cut_short = False  # whether the budget ended the checks
 
     def run(self) -> Choice:
         try:
@@ -134,12 +135,17 @@ class Tuning:
         """Check the candidates, in the order in which they may be left out."""
         enough = self.start + CHECKING_SHARE * self.options.autotune_budget_seconds
         default, *rest = self.entries
+        fit: list[Entry] = []  # until there are two of them there is nothing to time
         for entry in [default, *sorted(rest, key=lambda entry: entry.candidate.kind != EXTERNAL)]:
-            if entry is not default and self.clock.now() >= enough:
-                entry.skip(self._out_of_budget("before its turn", CHECKING_SHARE))
+            deadline, share = (enough, CHECKING_SHARE) if len(fit) > 1 else (self.deadline, 1.0)
+            if entry is not default and self.clock.now() >= deadline:
+                entry.skip(self._out_of_budget("before its turn", share))
+                self.is_cut_short = True
                 continue
             self.progress(f"checking {entry.candidate.name}")
             entry.verdict = self.examiner.examine(entry.candidate)
+            if entry.is_fit:
+                fit.append(entry)
 
     def _winner(self) -> tuple[Entry, str]:
         if len(self._fit()) > 1:
@@ -151,7 +157,8 @@ class Tuning:
         if len(fit) > 1:
             return fit[0], self._out_of_budget("before any candidate was timed")
         if fit:
-            return fit[0], "the only candidate that is fit"
+            of_those = " of those checked in time" if self.is_cut_short else ""
+            return fit[0], f"the only candidate{of_those} that is fit"
         return self._fall_back()
 
     def _fit(self) -> list[Entry]:
@@ -194,7 +201,7 @@ class Tuning:
             more = f" and {len(others) - 2} more" if len(others) > 2 else ""
             percent = 100 * (tolerance if externals else tolerance * OWN_SHARE)
             return winner, (
-                f"{duration(winner.median)}, within {round(percent, 2):g}% of "
+                f"{self._time(winner, timed)}, within {round(percent, 2):g}% of "
                 f"{', '.join(others[:2])}{more}; ties go to minicomp's own, then as listed"
             )
         slower = [entry for entry in timed if entry is not winner]
@@ -203,9 +210,15 @@ class Tuning:
         second = min(slower, key=lambda entry: entry.undisturbed)
         fastest = winner.undisturbed
         ratio = second.undisturbed / fastest if fastest else float("inf")
-        return winner, (
-            f"fastest: {duration(winner.median)}, {ratio:.2f} times as fast as {second.name}"
-        )
+        time = self._time(winner, timed)
+        return winner, f"fastest: {time}, {ratio:.2f} times as fast as {second.name}"
+
+    def _time(self, winner: Entry, timed: list[Entry]) -> str:
+        """The winner's median; or, where others have a better one, what decided."""
+        limit = min(entry.median for entry in timed) * (1 + self.options.autotune_tie_tolerance)
+        if winner.median <= limit:
+            return duration(winner.median)
+        return f"{duration(winner.undisturbed)} when undisturbed (lower quartile)"
 
     def _fall_back(self) -> tuple[Entry, str]:
         """No candidate is fit: the default runs all the same, if it can."""
@@ -216,10 +229,8 @@ class Tuning:
         return default, reason
 
     def _out_of_budget(self, when: str, share: float = 1.0) -> str:
-        spent = f"the budget of {self.options.autotune_budget_seconds:g} s was"
-        return (
-            f"{spent} used up {when}" if share == 1.0 else f"{share:.0%} of {spent} used up {when}"
-        )
+        part = "" if share == 1.0 else f"{share:.0%} of "
+        return f"{part}the budget of {self.options.autotune_budget_seconds:g} s was used up {when}"
 
     def log(self, choice: Choice) -> None:
         """The table, through the logger `minicomp.autotune`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 
 import numpy as np
 import pytest
@@ -48,3 +49,13 @@ def test_a_panel_holds_the_lanes_side_by_side_and_zeros(dtype, layout, lanes, wi
     panel = pack(matrix, width, vector_width)
     np.testing.assert_array_equal(panel[:, :lanes], matrix.T)
     np.testing.assert_array_equal(panel[:, lanes:], 0)
+
+
+@pytest.mark.parametrize(("distance", "together"), [(512, 8), (513, 16), (1024, 8), (1000, 16)])
+def test_rows_that_fall_into_one_set_of_the_cache_are_transposed_by_eight(distance, together):
+    source = Operand("float32", "float32", distance, 1, 4)
+    panel = Operand("float32", "float32", 1, 32, 64, padded=True)
+    module = ir.Module()
+    emit_packer(module, "pack", source, panel, 32, 16)
+    stores = re.findall(r"store <(\d+) x float>", str(module))
+    assert set(stores) == {str(together)}

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llvmlite import ir
 from test_llvm_loops import ALIGNED, NOTHING_KNOWN, TARGET, kernel_of
 
+from minicomp.codegen.llvm_emitter import LLVMEmitter
 from minicomp.codegen.llvm_loops import emit_loop_kernel
 from minicomp.codegen.llvm_row_sweeps import has_aligned_stores, spans
-from minicomp.kernels import LoopSchedule
+from minicomp.codegen.llvm_types import i64, pointer
+from minicomp.kernels import Literal, LoopSchedule, Store
+from minicomp.kernels.indexing import Index
 from minicomp.runtime.cpu import address_of
 from minicomp.runtime.jit import compile_ir
 from minicomp.runtime.target import host_target
@@ -127,3 +131,22 @@ def test_aligned_sweeps_leave_alone_what_is_stored_past_the_caches():
     text = emit_loop_kernel(kernel, replace(SINGLE, streams=True), TARGET)
     assert "!nontemporal" in text
     assert "ptrtoint" not in text
+
+
+@pytest.mark.parametrize(("dtype", "itemsize"), [("float32", 4), ("float64", 8)])
+def test_the_next_aligned_element_begins_on_a_cache_line(dtype, itemsize):
+    module = ir.Module()
+    function = ir.Function(module, ir.FunctionType(i64, [pointer]), "next")
+    builder = ir.IRBuilder(function.append_basic_block())
+    emitter = LLVMEmitter(builder, [(function.args[0], dtype)])
+    emitter.at({}, None, 1)
+    lanes = 64 // itemsize
+    store = Store(0, Index((), 3), Literal(dtype, 0.0))
+    builder.ret(emitter.next_aligned(store, lanes))
+    library = compile_ir(str(module), ["next"], use_disk_cache=False)
+    call = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(library.address("next"))
+    for address in range(4096, 4096 + 128, itemsize):
+        first = address + 3 * itemsize
+        ahead = call(address)
+        assert 1 <= ahead <= lanes
+        assert (first + ahead * itemsize) % 64 == 0

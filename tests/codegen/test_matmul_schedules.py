@@ -129,6 +129,14 @@ def test_a_hungry_core_packs_b_earlier(shape, packs):
     assert not first(*shape).pack_b
 
 
+def test_a_hungry_core_packs_a_transposed_b_from_seventeen_rows_on():
+    def family(rows, target):
+        return first(rows, 512, 784, b=(1, 784), target=target).family
+
+    assert (family(16, HUNGRY), family(17, HUNGRY)) == ("dot", "outer")
+    assert (family(17, AVX512), family(256, AVX512), family(257, AVX512)) == ("dot", "dot", "outer")
+
+
 def test_an_output_as_wide_as_a_tile_takes_a_as_it_is():
     schedule = first(4096, 64, 4096, b=(1, 4096))
     assert (schedule.tile_columns, schedule.pack_a, schedule.pack_b) == (64, False, True)

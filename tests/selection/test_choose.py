@@ -64,7 +64,9 @@ def test_a_neighbour_that_is_busy_during_most_of_the_samples_does_not_change_the
     with use_timer(lambda name, run: next(samples[name])):
         choice = bench.selector.select(bench.site, operands, bench.candidates)
     assert choice.chosen == "tile 4x4"
-    assert choice.reason.endswith("1.20 times as fast as default")
+    assert choice.reason == (
+        "fastest: 1.00 ms when undisturbed (lower quartile), 1.20 times as fast as default"
+    )
 
 
 def test_a_tie_is_timed_again_and_goes_to_minicomps_own_kernel():
@@ -149,24 +151,44 @@ def test_a_candidate_that_the_budget_left_untimed_is_skipped():
     assert report.reason == "the budget of 1 s was used up before it was timed"
 
 
-def test_checks_leave_half_of_the_budget_to_timing(monkeypatch):
+def checked_for(monkeypatch, default_seconds, seconds):
+    """The choice, and what is said of the candidates, where the check of the default and those of
+    the others take so long of a budget of one second."""
     bench = Bench(*random_operands(), right, kernels={"slow": np.matmul, "late": np.matmul},
                   autotune_budget_seconds=1.0)  # fmt: skip
     now = 0.0
 
     def prepare():
         nonlocal now
-        now += 0.3
+        now += seconds if now else default_seconds
 
     monkeypatch.setattr(InjectedClock, "now", lambda clock: now)
     candidates = [replace(candidate, prepare=prepare) for candidate in bench.candidates]
     operands = Operands(bench.a, bench.b, bench.output)
     with use_timer(lambda name, run: {"right": 1e-3}.get(name, 2e-3)):
         choice = bench.selector.select(bench.site, operands, candidates)
+    return choice, {report.name: report.reason for report in choice.candidates}
+
+
+def test_checks_leave_half_of_the_budget_to_timing(monkeypatch):
+    choice, reports = checked_for(monkeypatch, 0.3, 0.3)
     assert choice.chosen == "right"
-    reports = {report.name: report.reason for report in choice.candidates}
     wanted = "50% of the budget of 1 s was used up before its turn"
     assert (reports["slow"], reports["late"]) == (wanted, wanted)
+
+
+def test_a_slow_check_of_the_default_leaves_somebody_to_compare_it_with(monkeypatch):
+    choice, reports = checked_for(monkeypatch, 0.6, 0.1)
+    assert choice.chosen == "right"
+    assert reports["slow"] == "50% of the budget of 1 s was used up before its turn"
+
+
+def test_where_only_one_was_checked_in_time_that_is_said(monkeypatch):
+    choice, reports = checked_for(monkeypatch, 1.1, 0.1)
+    assert (choice.chosen, choice.reason) == (
+        "default", "the only candidate of those checked in time that is fit"
+    )  # fmt: skip
+    assert reports["right"] == "the budget of 1 s was used up before its turn"
 
 
 def test_the_same_callable_twice_counts_once():
