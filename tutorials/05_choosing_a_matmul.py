@@ -323,9 +323,9 @@ print(compiled.explain())
 # **Learned.** The table above is from one machine, with one thread; run the chapter for yours. Read
 # the medians with the spread beside them. What decides is the lower quartile, which a quarter of
 # the samples stay under: other processes only ever make a sample longer. What is far behind is
-# given up after a few rounds, and the table says so. NumPy's product is a candidate because it was listed, and it is chosen where it
-# is faster. On a machine that is busy otherwise it suffers more than most, since its threads wait
-# for each other.
+# given up after a few rounds, and the table says so. NumPy's product is a candidate because it was
+# listed, and it is chosen where it is faster. On a machine that is busy otherwise it suffers more
+# than most, since its threads wait for each other.
 #
 # **In the source.** [`Explanation`](../minicomp/explain.py) and
 # [`numpy_matmul`](../minicomp/externals.py).

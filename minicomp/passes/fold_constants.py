@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from minicomp.errors import IndexOutOfRangeError
+from minicomp.interning import interned
 from minicomp.ir import Graph, Value, numpy_dtype, rewrite
 from minicomp.ir.interpreter import evaluate
 from minicomp.ir.ops import kind
@@ -59,7 +60,7 @@ def _fold(value: Value) -> Value | None:
             result = evaluate(value, [_array(operand) for operand in operands])
     except IndexOutOfRangeError:
         return None
-    constant = build(value, "constant", value=np.asarray(result), device=value.device)
+    constant = build(value, "constant", value=interned(np.asarray(result)), device=value.device)
     return _uniform(constant, result) or constant
 
 
