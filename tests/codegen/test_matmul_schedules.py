@@ -200,6 +200,17 @@ def test_where_a_second_thread_is_a_toss_up_both_ways_are_offered():
     assert len(offered) <= MOST
 
 
+def test_where_a_is_transposed_threads_are_offered_pieces_of_rows_too():
+    transposed = schedules(product(1000, 1000, 1000, a=(1, 1000)), AVX512, 2)
+    assert transposed[0].split == "columns" and transposed[0].pieces == 2
+    others = [s for s in transposed if replace(s, split="columns", keep_a=True) == transposed[0]]
+    assert [s.split for s in others] == ["columns", "rows"]
+    alone = schedules(product(1000, 1000, 1000, a=(1, 1000)), AVX512, 1)
+    assert not any(schedule.pieces > 1 for schedule in alone)
+    straight = schedules(product(1000, 1000, 1000), AVX512, 2)
+    assert {schedule.split for schedule in straight} == {"columns"}
+
+
 def test_threads_that_share_the_columns_pack_every_block_once():
     schedule = first(1024, 4096, 1024, threads=2)
     plan = Plan(product(1024, 4096, 1024), schedule)
