@@ -40,6 +40,9 @@ CHECKING_SHARE = 0.5
 #: them a tie only keeps the choice the same from one process to the next; an external has to be
 #: clearly faster, since it brings code along that minicomp does not know.
 OWN_SHARE = 1 / 3
+#: The share of the tolerance within which candidates are timed again: three rounds, which is all
+#: that products of many milliseconds get at first, are off by as much.
+AGAIN_SHARE = 2.0
 
 
 @dataclass(eq=False)
@@ -173,9 +176,9 @@ class Tuning:
         contenders = [entry.contender for entry in entries if entry.contender is not None]
         race = Race(contenders, self.clock, self.deadline, self.progress)
         race.run()
-        tied = self._near([entry for entry in entries if entry.is_timed])
-        if len(tied) > 1:
-            race.run_again([entry.contender for entry in tied if entry.contender is not None])
+        close = self._near([entry for entry in entries if entry.is_timed], AGAIN_SHARE)
+        if len(close) > 1:
+            race.run_again([entry.contender for entry in close if entry.contender is not None])
         for entry in entries:
             if entry.contender is not None and entry.contender.failure is not None:
                 entry.verdict = Verdict(REJECTED, entry.contender.failure)

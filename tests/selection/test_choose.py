@@ -69,6 +69,13 @@ def test_a_neighbour_that_is_busy_during_most_of_the_samples_does_not_change_the
     )
 
 
+def test_those_within_twice_the_tolerance_are_timed_again():
+    bench = Bench(*random_operands(), right, kernels={"slow": np.matmul})
+    bench.select({"default": 1e-3, "right": 1.05e-3, "slow": 1.07e-3})
+    counts = [bench.timed.count(name) for name in ("default", "right", "slow")]
+    assert counts == [ROUNDS + TIE_ROUNDS, ROUNDS + TIE_ROUNDS, ROUNDS]
+
+
 def test_a_tie_is_timed_again_and_goes_to_minicomps_own_kernel():
     bench = Bench(*random_operands(), right, kernels={"slow": np.matmul})
     choice = bench.select({"right": 0.99e-3, "default": 1e-3, "slow": 1.5e-3})
