@@ -70,8 +70,9 @@ def schedules(
     chosen: dict[CpuMatmulSchedule, None] = {}  # an ordered set
     for schedule in chooser.candidates():
         for pieces in chooser.pieces:
-            chosen.setdefault(chooser.keep_rows(chooser.share_out(schedule, pieces)))
-    chosen.update(dict.fromkeys(chooser.other_way(list(chosen))))
+            shared = chooser.keep_rows(chooser.share_out(schedule, pieces))
+            others = () if chosen else tuple(chooser.other_way(shared))
+            chosen.update(dict.fromkeys((shared, *others)))
     ahead = [schedule for schedule in chosen if schedule.prepacked_b]
     others = [schedule for schedule in chosen if not schedule.prepacked_b]
     return (*ahead, *others[:MOST])
@@ -402,16 +403,15 @@ class _Chooser:
         split = "columns" if by_columns else "rows"
         return replace(schedule, batch_pieces=max(batch, 1), split=split, pieces=pieces)
 
-    def other_way(self, chosen: list[CpuMatmulSchedule]) -> Iterator[CpuMatmulSchedule]:
-        """The first schedule by rows where it is by columns and a is transposed: each thread packs
-        its rows alone, but all of b. Which is less work depends on how the two lie in memory."""
-        if not chosen or self.oriented[2].column_stride == 1:
-            return
-        first = chosen[0]
-        packs_both = first.pack_a and first.pack_b
-        has_rows = self.oriented[0] >= 2 * first.tile_rows * first.pieces
-        if packs_both and has_rows and first.split == "columns" and first.pieces > 1:
-            yield self.keep_rows(replace(first, split="rows", keep_a=False))
+    def other_way(self, schedule: CpuMatmulSchedule) -> Iterator[CpuMatmulSchedule]:
+        """The schedule by rows where it is by columns and a is transposed: each thread packs its
+        own rows only, but all of b. Which is less work depends on how the two lie in memory."""
+        is_transposed = self.oriented[2].column_stride != 1
+        packs_both = schedule.pack_a and schedule.pack_b
+        has_rows = self.oriented[0] >= 2 * schedule.tile_rows * schedule.pieces
+        is_by_columns = schedule.split == "columns" and schedule.pieces > 1
+        if is_transposed and packs_both and has_rows and is_by_columns:
+            yield self.keep_rows(replace(schedule, split="rows", keep_a=False))
 
     def keep_rows(self, schedule: CpuMatmulSchedule) -> CpuMatmulSchedule:
         """The schedule with packed rows of a kept from one column block of a unit to the next,

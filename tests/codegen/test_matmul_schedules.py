@@ -205,6 +205,7 @@ def test_where_a_is_transposed_threads_are_offered_pieces_of_rows_too():
     assert transposed[0].split == "columns" and transposed[0].pieces == 2
     others = [s for s in transposed if replace(s, split="columns", keep_a=True) == transposed[0]]
     assert [s.split for s in others] == ["columns", "rows"]
+    assert others == list(transposed[:2])
     alone = schedules(product(1000, 1000, 1000, a=(1, 1000)), AVX512, 1)
     assert not any(schedule.pieces > 1 for schedule in alone)
     straight = schedules(product(1000, 1000, 1000), AVX512, 2)
