@@ -71,8 +71,8 @@ def schedules(
     for schedule in chooser.candidates():
         for pieces in chooser.pieces:
             shared = chooser.keep_rows(chooser.share_out(schedule, pieces))
-            others = () if chosen else tuple(chooser.other_way(shared))
-            chosen.update(dict.fromkeys((shared, *others)))
+            besides = () if chosen else tuple(chooser.other_way(shared))
+            chosen.update(dict.fromkeys((shared, *besides)))
     ahead = [schedule for schedule in chosen if schedule.prepacked_b]
     others = [schedule for schedule in chosen if not schedule.prepacked_b]
     return (*ahead, *others[:MOST])
