@@ -176,7 +176,8 @@ class Options:
     freeze: bool = option(
         False,
         boolean,
-        "bake the parameters' present values into the code; on the CPU weights of products are "
+        "bake the values that parameters and outside arrays have into the code, when a shape of "
+        "inputs is first met; on the CPU weights of products are "
         "packed once, in copies: one for each size of tile that kernels use",
     )
     matmul_precision: str = option(

@@ -404,13 +404,12 @@ class _Chooser:
         return replace(schedule, batch_pieces=max(batch, 1), split=split, pieces=pieces)
 
     def other_way(self, schedule: CpuMatmulSchedule) -> Iterator[CpuMatmulSchedule]:
-        """The schedule by rows where it is by columns and a is transposed: each thread packs its
-        own rows only, but all of b. Which is less work depends on how the two lie in memory."""
-        is_transposed = self.oriented[2].column_stride != 1
-        packs_both = schedule.pack_a and schedule.pack_b
-        has_rows = self.oriented[0] >= 2 * schedule.tile_rows * schedule.pieces
+        """The schedule by rows where it is by columns: each thread packs all of b, but of a its own
+        rows only. And tiles have fewer rows than columns, so that all threads get as many: of 512
+        columns two threads get 6 and 5 tiles of 48."""
+        has_rows = self.oriented[0] >= 8 * schedule.tile_rows * schedule.pieces
         is_by_columns = schedule.split == "columns" and schedule.pieces > 1
-        if is_transposed and packs_both and has_rows and is_by_columns:
+        if schedule.pack_b and has_rows and is_by_columns:
             yield self.keep_rows(replace(schedule, split="rows", keep_a=False))
 
     def keep_rows(self, schedule: CpuMatmulSchedule) -> CpuMatmulSchedule:

@@ -200,16 +200,16 @@ def test_where_a_second_thread_is_a_toss_up_both_ways_are_offered():
     assert len(offered) <= MOST
 
 
-def test_where_a_is_transposed_threads_are_offered_pieces_of_rows_too():
-    transposed = schedules(product(1000, 1000, 1000, a=(1, 1000)), AVX512, 2)
-    assert transposed[0].split == "columns" and transposed[0].pieces == 2
-    others = [s for s in transposed if replace(s, split="columns", keep_a=True) == transposed[0]]
-    assert [s.split for s in others] == ["columns", "rows"]
-    assert others == list(transposed[:2])
-    alone = schedules(product(1000, 1000, 1000, a=(1, 1000)), AVX512, 1)
-    assert not any(schedule.pieces > 1 for schedule in alone)
-    straight = schedules(product(1000, 1000, 1000), AVX512, 2)
-    assert {schedule.split for schedule in straight} == {"columns"}
+@pytest.mark.parametrize("a", [(1000, 1), (1, 1000)])
+def test_threads_that_share_the_columns_are_offered_the_rows_too(a):
+    chosen = schedules(product(1000, 1000, 1000, a=a), HUNGRY, 2)
+    assert chosen[0].split == "columns" and chosen[0].pieces == 2
+    kept = {"keep_a": chosen[0].keep_a, "block_rows": chosen[0].block_rows}
+    assert replace(chosen[1], split="columns", **kept) == chosen[0]
+    assert [schedule.split for schedule in chosen].count("rows") == 1
+    few = schedules(product(100, 1000, 1000, a=a), HUNGRY, 2)
+    alone = schedules(product(1000, 1000, 1000, a=a), HUNGRY, 1)
+    assert not any(s.split == "rows" for s in (*few, *alone) if s.pieces > 1)
 
 
 def test_threads_that_share_the_columns_pack_every_block_once():
