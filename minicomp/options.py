@@ -177,8 +177,8 @@ class Options:
         False,
         boolean,
         "bake the values that parameters and outside arrays have into the code, when a shape of "
-        "inputs is first met; on the CPU weights of products are "
-        "packed once, in copies: one for each size of tile that kernels use",
+        "inputs is first met; on the CPU weights of products are packed once, in copies: one for "
+        "each size of tile that kernels use",
     )
     matmul_precision: str = option(
         "highest",
