@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
+from minicomp.codegen.llvm_intrinsics import call_intrinsic
 from minicomp.codegen.llvm_types import (
     LiteralVector,
     f32,
@@ -67,8 +68,9 @@ class Avx512(ElementaryFunctions):
         if not self.has_avx512 or len(table) != whole or lanes > whole:
             return super().lookup(table, index)
         entries, index = LiteralVector(f32, table), self._resized(index, whole)
-        function = self._declared(PERMUTE, entries.type, [entries.type, index.type])
-        return self._resized(self.builder.call(function, [entries, index]), lanes)
+        return self._resized(
+            call_intrinsic(self.builder, PERMUTE, entries.type, [entries, index]), lanes
+        )
 
     def _is_vector(self, n: ir.Value) -> bool:
         """Whether it is lanes of a register; a remainder of fewer lanes is padded to one."""
@@ -81,17 +83,8 @@ class Avx512(ElementaryFunctions):
         whole = REGISTER_BYTES // ITEMSIZE[dtype]
         x, n = self._resized(x, whole), self._resized(n, whole)
         name, mask = SCALEF[dtype]
-        function = self._declared(name, n.type, [n.type, n.type, n.type, mask, i32])
         operands = [x, n, poison(n.type), literal(mask, -1), literal(i32, CURRENT_ROUNDING)]
-        return self._resized(self.builder.call(function, operands), lanes)
-
-    def _declared(self, name: str, result: ir.Type, operands: Sequence[ir.Type]) -> ir.Function:
-        """The intrinsic of that name, declared on first use."""
-        function = self.builder.module.globals.get(name)
-        if function is None:
-            kind = ir.FunctionType(result, operands)
-            function = ir.Function(self.builder.module, kind, name)
-        return function
+        return self._resized(call_intrinsic(self.builder, name, n.type, operands), lanes)
 
     def _resized(self, x: ir.Value, lanes: int) -> ir.Value:
         """The first `lanes` lanes, or as many more that hold nothing; a scalar for one lane."""

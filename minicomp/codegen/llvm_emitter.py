@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from llvmlite import ir
 
 from minicomp.codegen.llvm_avx512 import Avx512
+from minicomp.codegen.llvm_intrinsics import call_intrinsic
 from minicomp.codegen.llvm_memory import Memory
 from minicomp.codegen.llvm_types import (
     REGISTER,
@@ -92,16 +93,12 @@ class LLVMEmitter(Memory, Avx512):
     ) -> ir.Value:
         """Call `llvm.<name>` overloaded on the operands' type; `flags` are plain i1 operands."""
         kind = operands[0].type
-        types = [operand.type for operand in (*operands, *flags)]
         suffix = f"v{lanes_of(operands[0])}" if lanes_of(operands[0]) > 1 else ""
         letter = {"float": "f32", "double": "f64"}.get(
             str(element_type(operands[0])), str(element_type(operands[0]))
         )
         full_name = f"llvm.{name}.{suffix}{letter}"
-        function = self.builder.module.globals.get(full_name)
-        if function is None:
-            function = ir.Function(self.builder.module, ir.FunctionType(kind, types), full_name)
-        return self.builder.call(function, (*operands, *flags), fastmath=fastmath)
+        return call_intrinsic(self.builder, full_name, kind, (*operands, *flags), fastmath)
 
     def _is_float(self, x: ir.Value) -> bool:
         return dtype_of(x) in FLOATING
@@ -213,11 +210,7 @@ class LLVMEmitter(Memory, Avx512):
         if lanes_of(condition) == 1:
             return condition
         name = f"llvm.vector.reduce.or.v{lanes_of(condition)}i1"
-        function = self.builder.module.globals.get(name)
-        if function is None:
-            kind = ir.FunctionType(ir.IntType(1), [condition.type])
-            function = ir.Function(self.builder.module, kind, name)
-        return self.builder.call(function, [condition])
+        return call_intrinsic(self.builder, name, ir.IntType(1), [condition])
 
     def rare(
         self, condition: ir.Value, usual: ir.Value, compute: Callable[[], ir.Value]

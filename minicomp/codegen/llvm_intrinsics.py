@@ -16,14 +16,18 @@ NEAREST, SECOND_LEVEL = 3, 2
 
 
 def call_intrinsic(
-    builder: ir.IRBuilder, name: str, result: ir.Type, arguments: Sequence[ir.Value]
+    builder: ir.IRBuilder,
+    name: str,
+    result: ir.Type,
+    arguments: Sequence[ir.Value],
+    fastmath: Sequence[str] = (),
 ) -> ir.Value:
     """Call the intrinsic of that name."""
     function = builder.module.globals.get(name)
     if function is None:
         types = [argument.type for argument in arguments]
         function = ir.Function(builder.module, ir.FunctionType(result, types), name)
-    return builder.call(function, arguments)
+    return builder.call(function, arguments, fastmath=fastmath)
 
 
 def fetch(builder: ir.IRBuilder, address: ir.Value, level: int, is_written: bool) -> None:

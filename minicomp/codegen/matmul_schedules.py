@@ -67,15 +67,16 @@ def schedules(
 ) -> tuple[CpuMatmulSchedule, ...]:
     """The candidates of a call site. All fit the kernel; no two are the same."""
     chooser = _Chooser(kernel, target, num_threads)
-    chosen: dict[CpuMatmulSchedule, None] = {}  # an ordered set
+    # Ordered sets. What is offered for any operands is offered for constants too.
+    ahead: dict[CpuMatmulSchedule, None] = {}
+    others: dict[CpuMatmulSchedule, None] = {}
     for schedule in chooser.candidates():
         for pieces in chooser.pieces:
             shared = chooser.keep_rows(chooser.share_out(schedule, pieces))
+            chosen = ahead if schedule.prepacked_b else others
             besides = () if chosen else tuple(chooser.other_way(shared))
             chosen.update(dict.fromkeys((shared, *besides)))
-    ahead = [schedule for schedule in chosen if schedule.prepacked_b]
-    others = [schedule for schedule in chosen if not schedule.prepacked_b]
-    return (*ahead, *others[:MOST])
+    return (*ahead, *list(others)[:MOST])
 
 
 @dataclass(frozen=True)

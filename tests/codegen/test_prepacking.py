@@ -154,10 +154,11 @@ def test_a_schedule_that_does_not_fit_is_refused(changes, complaint):
         Plan(matmul_kernel(20, 20, 20), small())
 
 
-def test_what_is_offered_for_any_operands_is_offered_for_constants_too():
-    kernel = matmul_kernel(300, 300, 300)
-    usual = schedules(kernel, host_target())
-    chosen = schedules(with_constant(kernel), host_target())
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_is_offered_for_any_operands_is_offered_for_constants_too(threads):
+    kernel = matmul_kernel(600, 600, 600)
+    usual = schedules(kernel, host_target(), threads)
+    chosen = schedules(with_constant(kernel), host_target(), threads)
     ahead = [schedule for schedule in chosen if schedule.prepacked_b]
     assert chosen[: len(ahead)] == tuple(ahead)
     assert chosen[len(ahead) :] == usual
